@@ -1,0 +1,78 @@
+// Package vm is what the rest of BandSox knows of a virtual machine monitor: a
+// Driver boots a Spec and gives a Machine. Drivers live in their own packages;
+// nothing above this one asks which driver it has.
+package vm
+
+import (
+	"context"
+	"io"
+	"net"
+	"time"
+)
+
+// Spec is one machine to boot.
+type Spec struct {
+	ID     string
+	Dir    string // exists, owned by this machine: its sockets and logs go here and nowhere else
+	VCPU   int
+	MemMiB int
+	Kernel string // uncompressed vmlinux
+	Initrd string
+	Append string // kernel command line words after the driver's own
+	Drives []Drive
+}
+
+// Drive is a virtio block device; the guest sees vda, vdb… in the order given.
+type Drive struct {
+	Path     string
+	ReadOnly bool
+}
+
+// Driver makes machines of one virtual machine monitor.
+type Driver interface {
+	// Name is what users type and see: "qemu", "firecracker".
+	Name() string
+	// Version of the program that will run, or why none will: an error with a
+	// hint that says what to install.
+	Version(ctx context.Context) (string, error)
+	// Boot starts a machine and returns when its program runs, not when the
+	// guest is ready: Machine.Dial answers that. On error nothing is left.
+	Boot(ctx context.Context, spec Spec) (Machine, error)
+	// Adopt takes over a machine that an earlier manager left running. It
+	// returns an error of code not_found when that machine is gone.
+	Adopt(ctx context.Context, h Handle) (Machine, error)
+}
+
+// Handle is all that must be remembered to find a machine again. It is kept in
+// the sandbox's record.
+type Handle struct {
+	Driver    string        `json:"driver"`
+	Version   string        `json:"version"`
+	Accel     string        `json:"accel"` // "kvm" or "tcg"
+	ID        string        `json:"id"`
+	Dir       string        `json:"dir"`
+	PID       int           `json:"pid"`
+	StartTime uint64        `json:"start_time"` // field 22 of /proc/PID/stat: with PID, who it is
+	Boot      time.Duration `json:"boot_ns"`    // what starting the program took
+}
+
+// Machine is one running machine. All methods may be called by many at once.
+type Machine interface {
+	Handle() Handle
+	// Dial connects to the agent's byte stream: it waits until the guest can be
+	// reached, ctx ends or the machine dies. One connection at a time.
+	Dial(ctx context.Context) (net.Conn, error)
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
+	// Console returns what the guest has printed, the newest part of it: bounded.
+	Console(ctx context.Context) (io.ReadCloser, error)
+	// Kill ends the machine at once and returns when its process is gone.
+	// Killing a dead machine is no error.
+	Kill() error
+	// Done is closed when the machine's process is gone; Err then says why:
+	// nil after a power-off by the guest.
+	Done() <-chan struct{}
+	Err() error
+	// Release forgets the machine and leaves it running, for Adopt.
+	Release() error
+}
