@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLocked is what TryLock returns when another holds the lock.
+var ErrLocked = errors.New("locked")
+
+// FileLock is an advisory lock on a file. The kernel gives it up when its
+// holder dies, so no lock outlives a kill -9.
+type FileLock struct{ f *os.File }
+
+// TryLock takes the lock on path, exclusively, or says at once who has it.
+func TryLock(path string) (*FileLock, error) {
+	l, err := lock(path, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, ErrLocked) {
+		if pid := holder(path); pid != "" {
+			return nil, fmt.Errorf("%w by process %s", ErrLocked, pid)
+		}
+	}
+	return l, err
+}
+
+// Lock waits for the exclusive lock on path until ctx ends.
+func Lock(ctx context.Context, path string) (*FileLock, error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		l, err := lock(path, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, ErrLocked) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+func lock(path string, how int) (*FileLock, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), how); err != nil {
+			f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, ErrLocked
+			}
+			return nil, fmt.Errorf("locking %s: %w", path, err)
+		}
+		// Somebody may have removed the file between the open and the lock:
+		// then this lock keeps nobody out.
+		if same(f, path) {
+			if how&unix.LOCK_EX != 0 {
+				_ = f.Truncate(0)
+				_, _ = f.WriteAt([]byte(fmt.Sprint(os.Getpid())), 0)
+			}
+			return &FileLock{f}, nil
+		}
+		f.Close()
+	}
+}
+
+func same(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+func holder(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) > 20 {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// Unlock gives the lock up. It may be called twice.
+func (l *FileLock) Unlock() error {
+	if l == nil {
+		return nil
+	}
+	return l.f.Close()
+}

@@ -1,0 +1,103 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// Insert adds a sandbox's row. It is a conflict when the name is taken.
+func (s *Store) Insert(ctx context.Context, sb Sandbox) error {
+	_, err := s.db.ExecContext(ctx,
+		`INSERT INTO sandboxes (id, name, state, owner_pid, owner_start, created, record) VALUES (?,?,?,?,?,?,?)`,
+		sb.ID, null(sb.Name), sb.State, sb.Owner.PID, int64(sb.Owner.StartTime), sb.Created.UnixNano(), sb.Record)
+	return rowError("recording", sb, err)
+}
+
+// Update replaces what may change of a sandbox's row.
+func (s *Store) Update(ctx context.Context, sb Sandbox) error {
+	res, err := s.db.ExecContext(ctx,
+		`UPDATE sandboxes SET name=?, state=?, owner_pid=?, owner_start=?, record=? WHERE id=?`,
+		null(sb.Name), sb.State, sb.Owner.PID, int64(sb.Owner.StartTime), sb.Record, sb.ID)
+	if err != nil {
+		return rowError("recording", sb, err)
+	}
+	if n, err := res.RowsAffected(); err == nil && n == 0 {
+		return notFound(sb.ID)
+	}
+	return nil
+}
+
+// Remove forgets a sandbox. Forgetting an unknown one is no error.
+func (s *Store) Remove(ctx context.Context, id string) error {
+	_, err := s.db.ExecContext(ctx, `DELETE FROM sandboxes WHERE id=?`, id)
+	return rowError("forgetting", Sandbox{ID: id}, err)
+}
+
+// Find returns the sandbox of this id or name.
+func (s *Store) Find(ctx context.Context, ref string) (Sandbox, error) {
+	row := s.db.QueryRowContext(ctx,
+		`SELECT id, name, state, owner_pid, owner_start, created, record FROM sandboxes WHERE id=? OR name=? ORDER BY id=? DESC LIMIT 1`,
+		ref, ref, ref)
+	sb, err := scan(row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return sb, notFound(ref)
+	}
+	return sb, rowError("reading", Sandbox{ID: ref}, err)
+}
+
+// List returns every sandbox, the newest first.
+func (s *Store) List(ctx context.Context) ([]Sandbox, error) {
+	rows, err := s.db.QueryContext(ctx,
+		`SELECT id, name, state, owner_pid, owner_start, created, record FROM sandboxes ORDER BY created DESC, id`)
+	if err != nil {
+		return nil, wire.Errorf(wire.Internal, "listing sandboxes: %w", err)
+	}
+	defer rows.Close()
+	var list []Sandbox
+	for rows.Next() {
+		sb, err := scan(rows)
+		if err != nil {
+			return nil, wire.Errorf(wire.Internal, "listing sandboxes: %w", err)
+		}
+		list = append(list, sb)
+	}
+	return list, rows.Err()
+}
+
+func scan(row interface{ Scan(...any) error }) (Sandbox, error) {
+	var sb Sandbox
+	var name sql.NullString
+	var start, created int64
+	err := row.Scan(&sb.ID, &name, &sb.State, &sb.Owner.PID, &start, &created, &sb.Record)
+	sb.Name, sb.Owner.StartTime, sb.Created = name.String, uint64(start), time.Unix(0, created)
+	return sb, err
+}
+
+func null(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
+
+func notFound(ref string) error {
+	return wire.Errorf(wire.NotFound, "no sandbox %q", ref).WithHint("list them: bandsox ps -a")
+}
+
+func rowError(doing string, sb Sandbox, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() {
+		case sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+			return wire.Errorf(wire.Conflict, "the name %q is taken", sb.Name).WithHint("choose another, or: bandsox rm %s", sb.Name)
+		case sqlite3.SQLITE_FULL:
+			return wire.Errorf(wire.Exhausted, "%s sandbox %q: the disk is full", doing, sb.ID)
+		}
+	}
+	return wire.Errorf(wire.Internal, "%s sandbox %q: %w", doing, sb.ID, err)
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+	_ "modernc.org/sqlite" // the database driver "sqlite"
+
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// Store is an open state directory.
+type Store struct {
+	Layout
+	db   *sql.DB
+	lock *FileLock
+	self Owner
+}
+
+// Sandbox is one sandbox's row. Record is the library's own JSON.
+type Sandbox struct {
+	ID      string
+	Name    string // "" for none
+	State   string
+	Owner   Owner
+	Created time.Time
+	Record  []byte
+}
+
+const schema = `
+CREATE TABLE IF NOT EXISTS sandboxes (
+	id          TEXT PRIMARY KEY,
+	name        TEXT UNIQUE,
+	state       TEXT NOT NULL,
+	owner_pid   INTEGER NOT NULL,
+	owner_start INTEGER NOT NULL,
+	created     INTEGER NOT NULL,
+	record      BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS images (
+	ref    TEXT PRIMARY KEY,
+	digest TEXT NOT NULL,
+	pulled INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS images_digest ON images(digest);
+PRAGMA user_version = 1;`
+
+const version = 1
+
+// Open opens the state directory dir, making it if it is not there.
+func Open(ctx context.Context, dir string) (*Store, error) {
+	l := Layout(dir)
+	if err := l.make(); err != nil {
+		e := wire.Errorf(wire.Denied, "opening the state directory: %w", err)
+		if errors.Is(err, unix.ENOSPC) {
+			e.Code = wire.Exhausted
+		}
+		return nil, e.WithHint("name a directory you may write with --storage or BANDSOX_STORAGE")
+	}
+	lk, err := lock(l.Lock(), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, ErrLocked) {
+		lk, err = waitShared(ctx, l.Lock())
+	}
+	if err != nil {
+		return nil, wire.Errorf(wire.Unavailable, "opening the state directory %s: %w", dir, err)
+	}
+	s := &Store{Layout: l, lock: lk, self: Self()}
+	if err := s.openDB(ctx); err != nil {
+		lk.Unlock()
+		return nil, wire.Errorf(wire.Internal, "opening %s: %w", l.Database(), err)
+	}
+	return s, nil
+}
+
+// waitShared waits for a sweep by another process to end.
+func waitShared(ctx context.Context, path string) (*FileLock, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		lk, err := lock(path, unix.LOCK_SH|unix.LOCK_NB)
+		if !errors.Is(err, ErrLocked) {
+			return lk, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: another process is cleaning up", ErrLocked)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Store) openDB(ctx context.Context) error {
+	q := url.Values{
+		"_pragma": {"journal_mode(WAL)", "synchronous(full)", "busy_timeout(5000)", "foreign_keys(1)"},
+		"_txlock": {"immediate"},
+	}
+	db, err := sql.Open("sqlite", "file:"+url.PathEscape(s.Database())+"?"+q.Encode())
+	if err != nil {
+		return err
+	}
+	var v int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
+		db.Close()
+		return err
+	}
+	switch {
+	case v > version:
+		err = fmt.Errorf("written by a newer BandSox (format %d, this one knows %d)", v, version)
+	case v < version:
+		_, err = db.ExecContext(ctx, schema)
+	}
+	if err != nil {
+		db.Close()
+		return err
+	}
+	s.db = db
+	return os.Chmod(s.Database(), 0o600)
+}
+
+// Close gives the directory up.
+func (s *Store) Close() error {
+	return errors.Join(s.db.Close(), s.lock.Unlock())
+}
+
+// Self is the process as which this store writes.
+func (s *Store) Self() Owner { return s.self }
