@@ -1,0 +1,70 @@
+# BandSox. `make help` lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ARCH     ?= $(shell go env GOARCH)
+FUZZTIME ?= 10s
+PREFIX   ?= /usr/local
+
+# The version is linked in by -X, so Go need not ask git again (and fail where
+# the tree belongs to another user).
+BUILD := CGO_ENABLED=0 go build -buildvcs=false -trimpath
+LINK  := -s -w -X main.version=$(VERSION)
+LINT  := go tool -modfile=tools/go.mod
+
+.DEFAULT_GOAL := build
+.PHONY: help build agent try test test-short lint fmt fuzz bench install release clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Go's build cache decides what is rebuilt: no list of sources can be wrong.
+build: agent ## build bin/bandsox with the guest agent inside (the default)
+	@$(BUILD) -ldflags '$(LINK)' -o bin/ ./cmd/bandsox ./examples/try
+
+agent:
+	@GOOS=linux GOARCH=$(ARCH) $(BUILD) -ldflags '$(LINK)' -o agentbin/bandsox-agent-$(ARCH) ./cmd/bandsox-agent
+
+try: ## set up this machine and run a program in a microVM
+	@scripts/setup.sh try
+	@$(MAKE) build
+	@bin/try
+
+test: agent ## run every test this machine can run, and say what was skipped and why
+	@scripts/setup.sh test
+	@$(MAKE) lint
+	@scripts/test.sh ./...
+
+test-short: ## run the tests that need no root, network or VM (under 30 s)
+	@go test -short ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	  [ -z "$$unformatted" ] || { echo "not gofmt'd (make fmt):"; echo "$$unformatted"; exit 1; }
+	@go vet ./...
+	@$(LINT) staticcheck ./...
+
+fmt: ## format the Go sources
+	@gofmt -w -s .
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: build ## measure BandSox against its parts and against docker
+	@scripts/setup.sh test
+	@go run ./bench
+
+install: build ## install bandsox into PREFIX/bin (/usr/local)
+	@install -D -m 0755 bin/bandsox $(DESTDIR)$(PREFIX)/bin/bandsox
+
+release: ## build dist/bandsox-linux-{amd64,arm64}
+	@for arch in amd64 arm64; do \
+	  $(MAKE) agent ARCH=$$arch; \
+	  GOOS=linux GOARCH=$$arch $(BUILD) -ldflags '$(LINK)' -o dist/bandsox-linux-$$arch ./cmd/bandsox; \
+	done
+
+clean: ## remove what the build made
+	@rm -rf bin dist agentbin/bandsox-agent-*

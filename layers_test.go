@@ -1,0 +1,183 @@
+package bandsox_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/bandsox/bandsox"
+
+// edge is one allowed import between our own packages, with what it is for.
+// "." is the library at the root.
+type edge struct{ from, to, why string }
+
+// edges are all imports of production code. Direction is downwards only:
+// cmd, examples, bench → the library → the leaves → wire. Leaves meet as plain
+// values (a reader, a path, a spec, a dial function) and never import each
+// other; a new edge needs a reason that this list can hold.
+var edges = []edge{
+	{".", "internal/wire", "the library's types are the wire's types: no second model"},
+	{".", "internal/image", "a reference becomes a tar stream, a config and a digest"},
+	{".", "internal/vm", "a spec becomes a machine, whichever driver runs it"},
+	{"internal/kernel", "internal/wire", "errors with a code and a hint"},
+	{"internal/store", "internal/wire", "errors with a code and a hint"},
+}
+
+// testEdges are the further imports of test files.
+var testEdges = []edge{}
+
+// TestLayers fails on an import that isn't listed, and on a listed one that
+// isn't there any more: the list is the map, so it must be true.
+func TestLayers(t *testing.T) {
+	code, tests := imports(t)
+	compare(t, "edges", edges, code)
+	for k := range tests {
+		if code[k] {
+			delete(tests, k) // production has it already
+		}
+	}
+	compare(t, "testEdges", testEdges, tests)
+}
+
+type arrow struct{ from, to string }
+
+func compare(t *testing.T, list string, want []edge, got map[arrow]bool) {
+	t.Helper()
+	listed := map[arrow]bool{}
+	for _, e := range want {
+		a := arrow{e.from, e.to}
+		if listed[a] {
+			t.Errorf("%s: %s → %s is listed twice", list, a.from, a.to)
+		}
+		if e.why == "" {
+			t.Errorf("%s: %s → %s has no reason", list, a.from, a.to)
+		}
+		listed[a] = true
+		if !got[a] {
+			t.Errorf("%s: %s → %s is listed and no longer imported: remove it", list, a.from, a.to)
+		}
+	}
+	for a := range got {
+		if !listed[a] {
+			t.Errorf("%s: %s imports %s, which is not listed: meet as plain values, or list it with its reason", list, a.from, a.to)
+		}
+	}
+}
+
+// imports reads every Go file of the module, whatever its build tags.
+func imports(t *testing.T) (code, tests map[arrow]bool) {
+	code, tests = map[arrow]bool{}, map[arrow]bool{}
+	for _, file := range goFiles(t) {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := path.Dir(file)
+		for _, spec := range f.Imports {
+			name, _ := strconv.Unquote(spec.Path.Value)
+			if name != module && !strings.HasPrefix(name, module+"/") {
+				continue
+			}
+			to := path.Join(".", strings.TrimPrefix(name, module))
+			to = strings.TrimPrefix(to, "/")
+			if to == "" {
+				to = "."
+			}
+			switch {
+			case from == to: // an external test of its own package
+			case strings.HasSuffix(file, "_test.go"):
+				tests[arrow{from, to}] = true
+			default:
+				code[arrow{from, to}] = true
+			}
+		}
+	}
+	return code, tests
+}
+
+// goFiles are the module's Go files, relative to the root.
+func goFiles(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"testdata", "bin", "dist", "tools"}, d.Name())) {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(name, ".go") && !d.IsDir() {
+			files = append(files, filepath.ToSlash(name))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// TestLeaves holds the rules that don't depend on anyone's list.
+func TestLeaves(t *testing.T) {
+	code, _ := imports(t)
+	for a := range code {
+		switch {
+		case strings.HasPrefix(a.from, "internal/") && a.to == ".":
+			t.Errorf("%s imports the library: inner packages never know it", a.from)
+		case a.to == "internal/vm/vmtest":
+			t.Errorf("%s imports vmtest outside a test", a.from)
+		case strings.HasPrefix(a.to, "cmd/"), strings.HasPrefix(a.to, "examples/"), strings.HasPrefix(a.to, "bench"):
+			t.Errorf("%s imports %s, which is a program", a.from, a.to)
+		}
+	}
+}
+
+// TestWireIsStandardLibraryOnly because it is linked into the agent, and an
+// SDK in another language must be able to read it whole.
+func TestWireIsStandardLibraryOnly(t *testing.T) {
+	for _, file := range goFiles(t) {
+		if path.Dir(file) != "internal/wire" || strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range f.Imports {
+			name, _ := strconv.Unquote(spec.Path.Value)
+			if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") {
+				t.Errorf("%s imports %s", file, name)
+			}
+		}
+	}
+}
+
+// TestAgentLinksLittle: the agent is in every guest's memory. net/http alone
+// would more than double it.
+func TestAgentLinksLittle(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}} {{.ImportPath}}", "./cmd/bandsox-agent").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		name := fields[len(fields)-1]
+		ours := strings.HasPrefix(name, module)
+		switch {
+		case name == "net/http", name == "crypto/tls":
+			t.Errorf("the agent links %s", name)
+		case len(fields) == 2 && !ours && !strings.HasPrefix(name, "golang.org/x/sys/"):
+			t.Errorf("the agent links %s: standard library and x/sys only", name)
+		case ours && !slices.Contains([]string{"cmd/bandsox-agent", "internal/agent/guest", "internal/wire"}, strings.TrimPrefix(name, module+"/")):
+			t.Errorf("the agent links %s", name)
+		}
+	}
+}

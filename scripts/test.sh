@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs go test on the packages given, with the race detector where a C compiler
+# is there (it needs cgo), and closes with what was skipped and why.
+set -euo pipefail
+race=-race
+if ! command -v gcc >/dev/null; then
+	race=
+	echo "test: no gcc, so without the race detector"
+fi
+# shellcheck disable=SC2086 # empty means no flag
+go test -json -timeout 14m $race "$@" | go run ./internal/testsum
