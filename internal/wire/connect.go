@@ -115,7 +115,7 @@ func awaitReply(r *reader, session uint32) (HelloReply, error) {
 		if err := json.Unmarshal(f.payload, &reply); err != nil {
 			return HelloReply{}, Errorf(Unavailable, "talking to the guest: reading its agent's answer: %v", err)
 		}
-		reply.Error = reply.Error.tame()
+		reply.tame()
 		return reply, nil
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
+	"time"
 )
 
 const (
@@ -12,6 +13,8 @@ const (
 	MaxStreams = 1024
 	// maxBacklog bounds the bytes of requests that nobody has accepted yet.
 	maxBacklog = 4 << 20
+	// lastWords is how long is read on after writing failed.
+	lastWords = time.Second
 )
 
 // ErrSession is what every call on a session returns when the session has
@@ -59,7 +62,10 @@ func newMux(session uint32, host bool, out *outbox, onEnd func()) *Mux {
 	m.accepted.L = &m.mu
 	go func() {
 		if err := out.run(); err != nil {
-			m.fail(err, false)
+			// The other side is gone, but what it said last, an Exit perhaps, may
+			// still be there to read: the reader will find the end.
+			out.close(nil)
+			time.AfterFunc(lastWords, func() { m.fail(err, false) })
 		}
 	}()
 	return m

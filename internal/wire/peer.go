@@ -6,8 +6,10 @@ import (
 	"unicode"
 )
 
-// maxErrorText bounds an error's message that comes from the other side.
-const maxErrorText = 4 << 10
+const (
+	maxErrorText = 4 << 10 // of an error's message that comes from the other side
+	maxWord      = 256     // of a version, a name
+)
 
 func encodeError(e *Error) []byte {
 	if e == nil {
@@ -45,6 +47,13 @@ func (e *Error) tame() *Error {
 		code = Internal
 	}
 	return &Error{Code: code, Message: strings.Map(printable, cut(e.Message, maxErrorText))}
+}
+
+func (r *HelloReply) tame() {
+	for _, s := range [...]*string{&r.Agent, &r.Kernel, &r.BootID} {
+		*s = strings.Map(printable, cut(*s, maxWord))
+	}
+	r.Error = r.Error.tame()
 }
 
 func printable(r rune) rune {

@@ -136,17 +136,10 @@ func (s *Server) hello(m *Mux, f *frame) *Mux {
 	if m != nil && !again {
 		m.fail(errors.New("a new session began"), false)
 	}
-	s.mu.Lock()
-	reply := s.reply
-	s.mu.Unlock()
-	answer := reply(h)
-	answer.Version = Version
+	p := s.answer(h)
 	if h.Version != Version {
-		answer.Error = Errorf(Conflict, "the host speaks protocol version %d, this agent %d", h.Version, Version)
-	}
-	p, err := json.Marshal(answer)
-	if err != nil || len(p) > maxPayload {
-		p, _ = json.Marshal(HelloReply{Version: Version, Error: Errorf(Internal, "the agent's answer can't be encoded")})
+		refuseHello(newOutbox(s), f.session, p)
+		return nil
 	}
 	if !again {
 		m = newMux(f.session, false, newOutbox(s), nil)
@@ -155,10 +148,33 @@ func (s *Server) hello(m *Mux, f *frame) *Mux {
 	if f.flags&flagPad != 0 {
 		m.post(true, padFrame(m.session))
 	}
-	if !again && h.Version == Version {
+	if !again {
 		s.offer(m)
 	}
 	return m
+}
+
+// answer is the reply to h.
+func (s *Server) answer(h Hello) []byte {
+	s.mu.Lock()
+	reply := s.reply
+	s.mu.Unlock()
+	a := reply(h)
+	a.Version = Version
+	if h.Version != Version {
+		a.Error = Errorf(Conflict, "the host speaks protocol version %d, this agent %d", h.Version, Version)
+	}
+	p, err := json.Marshal(a)
+	if err != nil || len(p) > maxPayload {
+		p, _ = json.Marshal(HelloReply{Version: Version, Error: Errorf(Internal, "the agent's answer can't be encoded")})
+	}
+	return p
+}
+
+// refuseHello answers without a session.
+func refuseHello(o *outbox, session uint32, reply []byte) {
+	o.close(&frame{typ: typeHelloReply, session: session, payload: reply})
+	go o.run()
 }
 
 // offer hands m to Accept, in place of a session that nobody has accepted yet.
