@@ -41,6 +41,10 @@ type Driver interface {
 	// Adopt takes over a machine that an earlier manager left running. It
 	// returns an error of code not_found when that machine is gone.
 	Adopt(ctx context.Context, h Handle) (Machine, error)
+	// Find returns the machines of this driver that run now and whose Spec.Dir
+	// is dir or lies under it, whoever started them: what a manager that was
+	// killed before it could write their handles down has left.
+	Find(ctx context.Context, dir string) ([]Handle, error)
 }
 
 // Handle is all that must be remembered to find a machine again. It is kept in
