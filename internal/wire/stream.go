@@ -291,6 +291,10 @@ func (s *Stream) Reset(e *Error) {
 	s.end(e, e)
 }
 
+// Done is closed when nothing can be sent any more: the peer reset the stream,
+// the session ended, or we closed it. It tells one who has read all there was.
+func (s *Stream) Done() <-chan struct{} { return s.dead }
+
 // Close frees the stream. What was sent before CloseSend still arrives; a
 // direction that is not finished is reset.
 func (s *Stream) Close() error {
