@@ -33,8 +33,9 @@ try: ## set up this machine and run a program in a microVM
 	@$(MAKE) build
 	@bin/try
 
-test: agent ## run every test this machine can run, and say what was skipped and why
+test: ## run every test this machine can run, and say what was skipped and why
 	@scripts/setup.sh test
+	@$(MAKE) agent
 	@$(MAKE) lint
 	@scripts/test.sh ./...
 
@@ -53,8 +54,9 @@ fmt: ## format the Go sources
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: build ## measure BandSox against its parts and against docker
+bench: ## measure BandSox against its parts and against docker
 	@scripts/setup.sh test
+	@$(MAKE) build
 	@go run ./bench
 
 install: build ## install bandsox into PREFIX/bin (/usr/local)

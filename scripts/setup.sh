@@ -23,6 +23,9 @@ missing() { # the packages whose command isn't there
 	for w in "$@"; do
 		command -v "${w%%:*}" >/dev/null || echo "${w##*:}"
 	done
+	# Go fetches modules, and BandSox images, over TLS.
+	[ -n "${SSL_CERT_FILE:-}${SSL_CERT_DIR:-}" ] || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
+		[ -e /etc/pki/tls/certs/ca-bundle.crt ] || [ -e /etc/ssl/cert.pem ] || echo ca-certificates
 }
 
 packages=$(missing "${want[@]}" | xargs)
