@@ -1,0 +1,124 @@
+package guest
+
+import (
+	"io"
+
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+func (s *service) startAndAttach(st *wire.Stream, r *wire.StartRequest) (*wire.Control, error) {
+	p, v, err := s.start(r)
+	if err != nil {
+		return nil, err
+	}
+	exit := p.attach(st, v)
+	if exit == nil && r.KillOnDetach {
+		p.kill()
+	}
+	return exit, nil
+}
+
+func (s *service) attachTo(st *wire.Stream, r *wire.AttachRequest) (*wire.Control, error) {
+	p, err := s.process(r.Process)
+	if err != nil {
+		return nil, err
+	}
+	return p.attach(st, p.ring.view(r.Offset)), nil
+}
+
+// attach carries v and the process's input over st. It returns the Exit, or
+// nil when the host went away first.
+func (p *process) attach(st *wire.Stream, v *view) *wire.Control {
+	defer v.close()
+	started := wire.Started{Process: p.id, PID: p.pid, Offset: v.at}
+	if st.SendControl(wire.Control{Started: &started}) != nil {
+		return nil
+	}
+	go func() {
+		p.receive(st)
+		<-st.Done()
+		v.close() // wakes the loop below
+	}()
+	for v.wait() {
+		buf := pumpBuffers.Get().(*[pumpSize]byte) // none while there is nothing to say
+		kind, n := v.next(buf[:])
+		err := st.Send(kind, buf[:n])
+		pumpBuffers.Put(buf)
+		if err != nil {
+			return nil
+		}
+	}
+	select {
+	case <-st.Done():
+		return nil
+	default:
+	}
+	exit := v.ring.ending()
+	if exit == nil {
+		return nil
+	}
+	return &wire.Control{Exit: exit}
+}
+
+// receive feeds the process what the host sends, until the host has no more.
+func (p *process) receive(st *wire.Stream) {
+	for {
+		kind, b, err := st.Recv()
+		if err == io.EOF {
+			p.send(st, nil)
+			return
+		}
+		if err != nil {
+			return // the host went away: another may attach and go on
+		}
+		if kind != wire.KindControl {
+			p.send(st, append(make([]byte, 0, len(b)), b...))
+			continue
+		}
+		c, err := wire.ParseControl(b)
+		switch {
+		case err != nil:
+			st.Reset(asError(err))
+		case c.Signal != nil:
+			p.signal(c.Signal.Signal, c.Signal.All)
+		case c.Resize != nil:
+			p.resize(*c.Resize)
+		}
+	}
+}
+
+// send queues input, nil for its end, unless there will be no more use for it.
+func (p *process) send(st *wire.Stream, b []byte) {
+	if p.stdin == nil && p.tty == nil {
+		return
+	}
+	select {
+	case p.input <- b:
+	case <-st.Done():
+	case <-p.ended:
+	}
+}
+
+// feed writes queued input to the process. It has a goroutine of its own, so
+// that a process which doesn't read can still be signalled and resized. What
+// the process no longer wants is thrown away.
+func (p *process) feed() {
+	w := p.stdin
+	if w == nil {
+		w = p.tty
+	}
+	for {
+		select {
+		case <-p.ended:
+			return
+		case b := <-p.input:
+			if b != nil {
+				w.Write(b)
+			} else if p.stdin != nil {
+				p.stdin.Close()
+			} else { // what Ctrl-D is
+				p.tty.Write(withFD(p.tty, endOfFile))
+			}
+		}
+	}
+}

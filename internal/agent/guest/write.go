@@ -1,0 +1,228 @@
+package guest
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// write replaces a file by what the stream carries, or adds that to its end.
+func (s *service) write(st *wire.Stream, r *wire.WriteRequest) (int64, error) {
+	fail := func(err error) (int64, error) {
+		var e *wire.Error
+		if errors.As(err, &e) {
+			return 0, err
+		}
+		return 0, fileError("writing", r.Path, err)
+	}
+	if r.Path == "" || r.Path[len(r.Path)-1] == '/' {
+		return fail(syscall.EISDIR)
+	}
+	var owner *ident
+	if r.User != "" {
+		id, err := lookupUser(r.User, s.readSmall("/etc/passwd"), s.readSmall("/etc/group"))
+		if err != nil {
+			return 0, err
+		}
+		owner = &id
+	}
+	path, err := followLinks(s.path(r.Path))
+	if err != nil {
+		return fail(err)
+	}
+	if r.Parents {
+		if err := makeParents(filepath.Dir(path), owner); err != nil {
+			return fail(err)
+		}
+	}
+	old, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		old = nil
+	case err != nil:
+		return fail(err)
+	case old.IsDir():
+		return fail(syscall.EISDIR)
+	case !old.Mode().IsRegular():
+		return 0, wire.Errorf(wire.Invalid, "writing %q: not a regular file", r.Path)
+	}
+	t := target{path: path, old: old, mode: r.Mode & 0o7777, owner: owner}
+	n := int64(0)
+	if r.Append {
+		n, err = t.append(st)
+	} else {
+		n, err = t.replace(st)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return n, nil
+}
+
+// target is the file to write.
+type target struct {
+	path  string
+	old   fs.FileInfo // nil if there was none
+	mode  uint32      // 0: not asked for
+	owner *ident      // nil: not asked for
+}
+
+func (t *target) append(st *wire.Stream) (int64, error) {
+	fd, err := open(t.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	f := os.NewFile(uintptr(fd), t.path)
+	defer f.Close()
+	n, err := receive(st, f)
+	if err == nil && (t.old == nil || t.mode != 0 || t.owner != nil) {
+		err = t.dress(f)
+	}
+	if err == nil {
+		err = flush(f)
+	}
+	return n, err
+}
+
+// replace writes beside the old file and renames, so that the old one stays
+// whole until the new one is.
+func (t *target) replace(st *wire.Stream) (n int64, err error) {
+	dir, name := filepath.Split(t.path)
+	tmp := filepath.Join(dir, "."+name[:min(len(name), 200)]+"."+rand.Text()[:8])
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(tmp)
+		}
+	}()
+	if n, err = receive(st, f); err != nil {
+		return 0, err
+	}
+	if err = t.dress(f); err != nil {
+		return 0, err
+	}
+	if err = flush(f); err != nil {
+		return 0, err
+	}
+	if err = os.Rename(tmp, t.path); err != nil {
+		return 0, err
+	}
+	if d, openErr := os.Open(dir); openErr == nil {
+		flush(d)
+		d.Close()
+	}
+	return n, nil
+}
+
+// dress gives f the owner and mode asked for, else those of the old file.
+func (t *target) dress(f *os.File) error {
+	mode := t.mode
+	var uid, gid uint32
+	if t.old != nil {
+		st := t.old.Sys().(*syscall.Stat_t)
+		uid, gid = st.Uid, st.Gid
+		if mode == 0 {
+			mode = st.Mode & 0o7777
+		}
+	}
+	if t.owner != nil {
+		uid, gid = t.owner.uid, t.owner.gid
+	}
+	if mode == 0 {
+		mode = 0o644
+	}
+	if os.Geteuid() == 0 {
+		if err := f.Chown(int(uid), int(gid)); err != nil {
+			return err
+		}
+	}
+	return unix.Fchmod(int(f.Fd()), mode) // after chown, which clears setuid
+}
+
+// receive writes what the host sends until it says that this was all. A stream
+// that breaks is an error.
+func receive(st *wire.Stream, w io.Writer) (int64, error) {
+	total := int64(0)
+	for {
+		kind, b, err := st.Recv()
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		if kind != wire.KindData {
+			return total, wire.Errorf(wire.Invalid, "a message where only data belongs")
+		}
+		n, err := w.Write(b)
+		total += int64(n)
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// flush flushes f, where there is something to flush to.
+func flush(f *os.File) error {
+	err := f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		return nil
+	}
+	return err
+}
+
+// maxLinks is the kernel's own limit.
+const maxLinks = 40
+
+// followLinks returns what the last component of path means: to write a file
+// through a symlink changes the file, not the link.
+func followLinks(path string) (string, error) {
+	for range maxLinks {
+		link, err := os.Readlink(path)
+		if err != nil {
+			return path, nil // not a link, or not there
+		}
+		if !filepath.IsAbs(link) {
+			link = filepath.Dir(path) + "/" + link // not Join: ".." after a symlink is not lexical
+		}
+		path = link
+	}
+	return "", syscall.ELOOP
+}
+
+// makeParents makes dir and what leads to it; what it makes is owner's.
+func makeParents(dir string, owner *ident) error {
+	if fi, err := os.Stat(dir); err == nil {
+		if fi.IsDir() {
+			return nil
+		}
+		return syscall.ENOTDIR
+	}
+	if up := filepath.Dir(dir); up != dir {
+		if err := makeParents(up, owner); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil // another made it just now
+		}
+		return err
+	}
+	if owner != nil && os.Geteuid() == 0 {
+		return os.Chown(dir, int(owner.uid), int(owner.gid))
+	}
+	return nil
+}
