@@ -12,7 +12,7 @@ PREFIX   ?= /usr/local
 # The version is linked in by -X, so Go need not ask git again (and fail where
 # the tree belongs to another user).
 BUILD := CGO_ENABLED=0 go build -buildvcs=false -trimpath
-LINK  := -s -w -X main.version=$(VERSION)
+LINK  := -s -w -X main.version=$(VERSION) -X github.com/bandsox/bandsox/internal/agent/guest.Version=$(VERSION)
 LINT  := go tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := build
