@@ -13,17 +13,17 @@ import (
 )
 
 // WriteJSON writes v to path, whole or not at all.
-func WriteJSON(path string, v any) error {
+func (s *Store) WriteJSON(path string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return WriteFile(path, append(b, '\n'))
+	return s.WriteFile(path, append(b, '\n'))
 }
 
 // WriteFile writes b to path, whole or not at all.
-func WriteFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), TempPrefix+"*")
+func (s *Store) WriteFile(path string, b []byte) (err error) {
+	f, err := os.CreateTemp(s.Scratch(), "file-*")
 	if err != nil {
 		return fileError(path, err)
 	}
@@ -43,10 +43,20 @@ func WriteFile(path string, b []byte) (err error) {
 	if err = f.Close(); err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil {
+	return Publish(f.Name(), path)
+}
+
+// Publish gives a whole, flushed file its final name.
+func Publish(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	d, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
 
 func fileError(path string, err error) error {
@@ -55,15 +65,6 @@ func fileError(path string, err error) error {
 		code = wire.Exhausted
 	}
 	return wire.Errorf(code, "writing %s: %w", path, err)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // ReadJSON reads what WriteJSON wrote. A missing file is code not_found.

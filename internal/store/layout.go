@@ -14,10 +14,6 @@ import (
 	"strings"
 )
 
-// TempPrefix starts the name of every file that is being written. What bears
-// it after a crash is rubbish.
-const TempPrefix = ".tmp-"
-
 // Layout is a state directory. It alone knows the names of the files in it.
 type Layout string
 
@@ -53,8 +49,9 @@ func (l Layout) BaseLock(digest string) string { return l.path("bases", hex(dige
 // Initramfs is the initial file system for this agent and kernel.
 func (l Layout) Initramfs(key string) string { return l.path("initramfs", key+".cpio") }
 
-// Scratch is for files that live as long as one operation: swept by cleanup.
-func (l Layout) Scratch() string { return l.path("scratch") }
+// ScratchDirs holds one directory for each process that has the state
+// directory open, for its half-written files: Owner.String names it.
+func (l Layout) ScratchDirs() string { return l.path("scratch") }
 
 // Sandboxes holds one directory for each sandbox.
 func (l Layout) Sandboxes() string { return l.path("sandboxes") }

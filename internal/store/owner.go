@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // Owner is the process that a record belongs to while an operation is under
@@ -32,6 +33,21 @@ func (o Owner) Alive() bool {
 	}
 	start, err := startTime(o.PID)
 	return err == nil && start == o.StartTime
+}
+
+// String is the owner as a file name.
+func (o Owner) String() string { return fmt.Sprintf("%d-%d", o.PID, o.StartTime) }
+
+// parseOwner undoes String.
+func parseOwner(s string) (o Owner, ok bool) {
+	pid, start, ok := strings.Cut(s, "-")
+	if !ok {
+		return o, false
+	}
+	var err1, err2 error
+	o.PID, err1 = strconv.Atoi(pid)
+	o.StartTime, err2 = strconv.ParseUint(start, 10, 64)
+	return o, err1 == nil && err2 == nil
 }
 
 // startTime reads field 22 of /proc/PID/stat, counted from behind the last

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +72,11 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 		return nil, wire.Errorf(wire.Unavailable, "opening the state directory %s: %w", dir, err)
 	}
 	s := &Store{Layout: l, lock: lk, self: Self()}
-	if err := s.openDB(ctx); err != nil {
+	err = os.MkdirAll(s.Scratch(), 0o700)
+	if err == nil {
+		err = s.openDB(ctx)
+	}
+	if err != nil {
 		lk.Unlock()
 		return nil, wire.Errorf(wire.Internal, "opening %s: %w", l.Database(), err)
 	}
@@ -125,7 +130,29 @@ func (s *Store) openDB(ctx context.Context) error {
 
 // Close gives the directory up.
 func (s *Store) Close() error {
+	// Two stores of one process share the scratch directory: only an empty one goes.
+	_ = os.Remove(s.Scratch())
 	return errors.Join(s.db.Close(), s.lock.Unlock())
+}
+
+// Scratch is this process's directory for files that are being written. It is
+// on the file system of everything else, so that what is whole can be renamed
+// into its place; what a killed process leaves there is swept.
+func (s *Store) Scratch() string { return filepath.Join(s.ScratchDirs(), s.self.String()) }
+
+// DeadScratch returns the scratch directories of processes that are no more.
+func (s *Store) DeadScratch() ([]string, error) {
+	entries, err := os.ReadDir(s.ScratchDirs())
+	if err != nil {
+		return nil, err
+	}
+	var dead []string
+	for _, e := range entries {
+		if o, ok := parseOwner(e.Name()); !ok || !o.Alive() {
+			dead = append(dead, filepath.Join(s.ScratchDirs(), e.Name()))
+		}
+	}
+	return dead, nil
 }
 
 // Self is the process as which this store writes.
