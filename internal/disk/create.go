@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"syscall"
 
 	"github.com/bandsox/bandsox/internal/wire"
 )
@@ -51,8 +52,10 @@ func Create(ctx context.Context, path string, sizeMiB int) error {
 		if ctx.Err() != nil {
 			return failed(ctx.Err(), path, "%s", doing)
 		}
-		if full := probeFull(t); full != nil {
-			return failed(full, path, "%s", doing)
+		for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+			if bytes.Contains(bytes.ToLower(out), []byte(full.Error())) {
+				return failed(full, path, "%s", doing)
+			}
 		}
 		return wire.Errorf(wire.Internal, "%s: mke2fs: %w: %s", doing, err, tail(out))
 	}
@@ -74,12 +77,3 @@ func format(ctx context.Context, mke2fs, path string, sizeMiB int, extended stri
 
 // journalMiB is 16, but never more than a quarter of a small disk.
 func journalMiB(sizeMiB int) int { return min(16, max(4, sizeMiB/4)) }
-
-// probeFull tells whether there is room for even one more block: mke2fs does
-// not pass on why a write failed.
-func probeFull(t *temp) error {
-	if _, err := t.WriteAt(bytes.Repeat([]byte{1}, blockSize), 0); err != nil {
-		return err
-	}
-	return t.Sync()
-}

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// holeSize is how long a run of zeros must be, and how it must be aligned, to
-// become a hole: shorter ones would only scatter the file.
+// holeSize is how long a run of zeros must be, by and large, and how it must be
+// aligned, to become a hole: shorter ones would only scatter the file.
 const holeSize = 64 << 10
 
 var zeros [holeSize]byte
@@ -30,38 +30,37 @@ func (s *sparseFile) Write(p []byte) (int, error) {
 	}
 	total := len(p)
 	for len(p) > 0 && s.err == nil {
-		n := s.run(p)
-		if s.hole(p[:n]) {
-			s.pos += int64(n)
-			p = p[n:]
-			continue
+		n, hole := s.run(p)
+		if !hole {
+			n, s.err = s.f.WriteAt(p[:n], s.pos)
+			s.written = max(s.written, s.pos+int64(n))
 		}
-		n, s.err = s.f.WriteAt(p[:n], s.pos)
 		s.pos += int64(n)
-		s.written = max(s.written, s.pos)
 		p = p[n:]
 	}
 	s.size = max(s.size, s.pos)
 	return total - len(p), s.err
 }
 
-// run is how many bytes of p to write, or leave out, at once.
-func (s *sparseFile) run(p []byte) int {
-	n := int(min(int64(len(p)), holeSize-s.pos%holeSize))
-	if s.hole(p[:n]) {
-		return n
+// run is how many bytes of p to write, or to leave out, at once. It looks at
+// one aligned piece of holeSize after the other, or as much of it as p holds.
+func (s *sparseFile) run(p []byte) (n int, hole bool) {
+	for n < len(p) {
+		at := s.pos + int64(n)
+		m := int(min(int64(len(p)-n), holeSize-at%holeSize))
+		if at >= s.written && zero(p[n:n+m]) {
+			if n > 0 {
+				return n, false
+			}
+			return m, true
+		}
+		n += m
 	}
-	for n < len(p) && !s.zero(p[n:min(n+holeSize, len(p))]) {
-		n = min(n+holeSize, len(p))
-	}
-	return n
+	return n, false
 }
 
-func (s *sparseFile) hole(p []byte) bool { return s.pos >= s.written && s.zero(p) }
-
-func (s *sparseFile) zero(p []byte) bool {
-	return len(p) == holeSize && bytes.Equal(p, zeros[:])
-}
+// zero says whether p is whole blocks of zeros.
+func zero(p []byte) bool { return len(p)%blockSize == 0 && bytes.Equal(p, zeros[:len(p)]) }
 
 func (s *sparseFile) Read(p []byte) (int, error) {
 	if s.pos >= s.size {
