@@ -1,0 +1,131 @@
+// Guest is the program in the benchmark's image: static, so that the image
+// needs nothing else. It says a word, gives or takes bytes, or does the same
+// over a raw virtio-serial port, to compare with.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "guest:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("usage: guest true | say WORD | give BYTES | take | echo | sleep | port NAME")
+	}
+	switch args[0] {
+	case "true":
+		return nil
+	case "say":
+		_, err := fmt.Println(strings.Join(args[1:], " "))
+		return err
+	case "give":
+		n, err := strconv.ParseInt(args[1], 10, 64)
+		if err != nil {
+			return err
+		}
+		return give(os.Stdout, n)
+	case "take":
+		n, err := io.Copy(io.Discard, os.Stdin)
+		fmt.Println(n)
+		return err
+	case "echo":
+		return echo(os.Stdin, os.Stdout)
+	case "sleep":
+		time.Sleep(time.Hour)
+		return nil
+	case "port":
+		return port(args[1])
+	}
+	return fmt.Errorf("unknown word %q", args[0])
+}
+
+func give(w io.Writer, n int64) error {
+	buf := make([]byte, 64<<10)
+	for n > 0 {
+		k, err := w.Write(buf[:min(n, int64(len(buf)))])
+		if err != nil {
+			return err
+		}
+		n -= int64(k)
+	}
+	return nil
+}
+
+// echo answers every read by the same bytes.
+func echo(r io.Reader, w io.Writer) error {
+	buf := make([]byte, 4096)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// port serves a virtio-serial port: 'e' is answered by 'e'; 'g' and eight
+// decimal digits by so many MiB.
+func port(name string) error {
+	paths, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil || strings.TrimSpace(string(b)) != name {
+			continue
+		}
+		f, err := os.OpenFile("/dev/"+filepath.Base(filepath.Dir(p)), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fmt.Println("ready")
+		return servePort(f)
+	}
+	return fmt.Errorf("no port %q", name)
+}
+
+func servePort(f *os.File) error {
+	word := make([]byte, 9)
+	for {
+		if _, err := io.ReadFull(f, word[:1]); err != nil {
+			return err
+		}
+		switch word[0] {
+		case 'e':
+			if _, err := f.Write(word[:1]); err != nil {
+				return err
+			}
+		case 'g':
+			if _, err := io.ReadFull(f, word[1:]); err != nil {
+				return err
+			}
+			n, err := strconv.ParseInt(string(word[1:]), 10, 64)
+			if err != nil {
+				return err
+			}
+			if err := give(f, n<<20); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("unknown word %q", word[0])
+		}
+	}
+}

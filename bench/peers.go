@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"strings"
+
+	"github.com/bandsox/bandsox"
+)
+
+// open makes a state directory of the benchmark's own, with a kernel in it.
+func open(ctx context.Context, storage string) (*bandsox.Manager, error) {
+	say("getting a kernel")
+	if _, err := bandsox.Init(ctx, bandsox.InitOptions{Storage: storage}); err != nil {
+		return nil, err
+	}
+	return bandsox.Open(ctx, bandsox.Config{Storage: storage, Log: slog.New(slog.DiscardHandler)})
+}
+
+func codeOf(err error) bandsox.Code {
+	if e := (*bandsox.Error)(nil); errors.As(err, &e) {
+		return e.Code
+	}
+	return bandsox.CodeInternal
+}
+
+// benchDocker runs the same image's program with both command lines: a
+// container shares the host's kernel, a sandbox boots its own.
+func benchDocker(ctx context.Context, r *report, m *bandsox.Manager, in *inputs, d *docker, bin, storage string, rounds int) error {
+	const name = "bandsox-bench"
+	if err := d.run(ctx, "import", in.rootfs, name+":1"); err != nil {
+		return err
+	}
+	if err := d.run(ctx, "run", "-d", "--name", name, name+":1", "/bin/guest", "sleep"); err != nil {
+		return err
+	}
+	defer d.run(context.WithoutCancel(ctx), "rm", "-f", name)
+	ours := func(args ...string) *exec.Cmd {
+		return exec.CommandContext(ctx, bin, append([]string{"--storage", storage, "--quiet"}, args...)...)
+	}
+	id := name
+	if err := check(ours("create", "--name", id, "--mem", fmt.Sprint(memMiB), in.ref)); err != nil {
+		return err
+	}
+	defer check(exec.Command(bin, "--storage", storage, "rm", "-f", id))
+
+	var runs, dockerRuns, execs, dockerExecs samples
+	for range rounds {
+		for _, step := range []struct {
+			to  *samples
+			cmd *exec.Cmd
+		}{
+			{&runs, ours("run", "--mem", fmt.Sprint(memMiB), in.ref, "/bin/guest", "say", "hello")},
+			{&dockerRuns, d.command(ctx, "run", "--rm", name+":1", "/bin/guest", "say", "hello")},
+			{&execs, ours("exec", id, "/bin/guest", "say", "hello")},
+			{&dockerExecs, d.command(ctx, "exec", name, "/bin/guest", "say", "hello")},
+		} {
+			took, err := timed(func() error { return hello(step.cmd) })
+			if err != nil {
+				return err
+			}
+			*step.to = append(*step.to, took)
+		}
+	}
+	r.add(
+		row{What: "run and throw away", Unit: "s", Ours: runs.median(), Peer: "docker run --rm", Their: dockerRuns.median(), Runs: rounds, Note: "two command lines; no bar yet"},
+		row{What: "exec in a running one", Unit: "s", Ours: execs.median(), Peer: "docker exec", Their: dockerExecs.median(), Runs: rounds, Note: "two command lines; no bar yet"},
+	)
+	return nil
+}
+
+func hello(cmd *exec.Cmd) error {
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err == nil && string(out) != "hello\n" {
+		err = fmt.Errorf("the program said %q", out)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, errs.String())
+	}
+	return nil
+}
