@@ -130,20 +130,11 @@ func writeNew(path string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, rerr := r.Read(buf)
-		if _, err := f.Write(buf[:n]); err != nil {
-			return errors.Join(err, f.Close())
-		}
-		if errors.Is(rerr, io.EOF) {
-			return f.Close()
-		}
-		if rerr != nil {
-			f.Close()
-			return badDeb(rerr)
-		}
+	if err := transfer(f, r, badDeb); err != nil {
+		f.Close()
+		return err
 	}
+	return f.Close()
 }
 
 func badDeb(err error) error {

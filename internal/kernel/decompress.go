@@ -98,3 +98,21 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// transfer copies, and tells a bad source, which it gives to blame, from a
+// disk that won't take more.
+func transfer(dst io.Writer, src io.Reader, blame func(error) error) error {
+	buf := make([]byte, 256<<10)
+	for {
+		n, err := src.Read(buf)
+		if _, werr := dst.Write(buf[:n]); werr != nil {
+			return werr
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return blame(fmt.Errorf("decompressing: %w", err))
+		}
+	}
+}

@@ -94,8 +94,8 @@ func (p *part) publish() error {
 	return syncDir(filepath.Dir(p.path))
 }
 
-// download is Fetch over HTTP: attempts until one ends the file, as long as
-// each brings something, or fewer than o.Attempts in a row brought nothing.
+// download is Fetch over HTTP: attempts until one ends the file, or o.Attempts
+// in a row got no further than one before them.
 func download(ctx context.Context, u *url.URL, path string, o FetchOptions) error {
 	p, err := openPart(ctx, path, u.String(), o.SHA256 != "")
 	if err != nil {
@@ -103,8 +103,8 @@ func download(ctx context.Context, u *url.URL, path string, o FetchOptions) erro
 	}
 	defer p.f.Close()
 	cleanRetry := true // one more try from the start when resumed bytes don't add up
-	for barren := 0; ; {
-		resumed, moved, err := attempt(ctx, u, p, o)
+	for barren, furthest := 0, int64(0); ; {
+		resumed, reached, err := attempt(ctx, u, p, o)
 		var se *statusError
 		var we writeError
 		switch {
@@ -129,8 +129,8 @@ func download(ctx context.Context, u *url.URL, path string, o FetchOptions) erro
 			p.discard()
 			return se.wire()
 		}
-		if barren++; moved > 0 {
-			barren = 0
+		if barren++; reached > furthest {
+			barren, furthest = 0, reached
 		}
 		if barren >= o.Attempts {
 			return unreachable(err)
@@ -154,8 +154,8 @@ func (p *part) reopen(ctx context.Context) error {
 }
 
 // attempt asks once and writes what comes. It reports whether it went on from
-// earlier bytes, and how many new ones it got.
-func attempt(ctx context.Context, u *url.URL, p *part, o FetchOptions) (resumed bool, moved int64, err error) {
+// earlier bytes, and how many there are now.
+func attempt(ctx context.Context, u *url.URL, p *part, o FetchOptions) (resumed bool, reached int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stall := time.AfterFunc(o.Stall, func() { cancel(fmt.Errorf("no byte for %v", o.Stall)) })
@@ -188,16 +188,14 @@ func attempt(ctx context.Context, u *url.URL, p *part, o FetchOptions) (resumed 
 			return true, 0, err
 		}
 	}
-	start := m.done
 	err = pump(ctx, p.f, &ticking{resp.Body, func() { stall.Reset(o.Stall) }}, m)
-	moved = m.done - start
 	if err == nil && total > 0 && m.done != total {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil {
 		err = m.finish()
 	}
-	return resumed, moved, err
+	return resumed, m.done, err
 }
 
 // request asks for what is missing, and only of the file that was begun.

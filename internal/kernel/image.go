@@ -42,27 +42,10 @@ func extract(src, dst string) error {
 		return err
 	}
 	defer out.Close()
-	if err := transfer(out, bounded(z, maxVmlinux)); err != nil {
+	if err := transfer(out, bounded(z, maxVmlinux), notAKernel); err != nil {
 		return err
 	}
 	return errors.Join(out.Sync(), out.Close())
-}
-
-// transfer copies, and tells a bad source (the kernel's fault) from a bad sink.
-func transfer(dst io.Writer, src io.Reader) error {
-	buf := make([]byte, 256<<10)
-	for {
-		n, err := src.Read(buf)
-		if _, werr := dst.Write(buf[:n]); werr != nil {
-			return werr
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return notAKernel(fmt.Errorf("decompressing: %w", err))
-		}
-	}
 }
 
 func notAKernel(err error) error {
