@@ -181,4 +181,3 @@ func spoolPlain(ctx context.Context, r io.Reader, o Options) (*os.File, error) {
 	}
 	return f, nil
 }
-

@@ -36,7 +36,7 @@ type layer struct {
 	blob
 	scratch  string
 	seen     func(n int64) // told of bytes downloaded; negative when they were in vain
-	verified atomic.Bool // its content has once been read whole and found right
+	verified atomic.Bool   // its content has once been read whole and found right
 
 	mu   sync.Mutex
 	file *os.File // a remote blob's bytes

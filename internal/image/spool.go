@@ -65,4 +65,3 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 	}
 	return n, nil
 }
-
