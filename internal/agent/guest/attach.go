@@ -93,6 +93,11 @@ func (p *process) send(st *wire.Stream, b []byte) {
 		return
 	}
 	select {
+	case p.input <- b: // first: what came before the host went away is for the process
+		return
+	default:
+	}
+	select {
 	case p.input <- b:
 	case <-st.Done():
 	case <-p.ended:

@@ -21,6 +21,9 @@ func (s *service) path(p string) string {
 // fileError says what went wrong with a file of the guest, with its class.
 func fileError(doing, path string, err error) error {
 	code := wire.Internal
+	if errors.Is(err, errNotRegular) {
+		code = wire.Invalid
+	}
 	for _, c := range []struct {
 		code wire.Code
 		errs []error

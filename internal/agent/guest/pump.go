@@ -3,8 +3,6 @@ package guest
 import (
 	"os"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,9 +10,7 @@ import (
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
-// pumpSize is what one read takes. It is also a pipe's capacity by default:
-// what had been written when a process ended is at most that.
-const pumpSize = 64 << 10
+const pumpSize = 64 << 10 // what one read takes
 
 var pumpBuffers = sync.Pool{New: func() any { return new([pumpSize]byte) }}
 
@@ -25,12 +21,11 @@ type pump struct {
 	ring *ring
 	eof  chan struct{}
 
-	busy atomic.Bool  // it has bytes in hand, or is about to look for some
-	last atomic.Int64 // when it last had: nanoseconds since began
-	read atomic.Int64 // bytes in all
+	mu      sync.Mutex
+	taken   int64     // bytes read
+	written int64     // bytes in the ring
+	last    time.Time // when there were some
 }
-
-var began = time.Now()
 
 func startPump(f *os.File, kind wire.Kind, r *ring) *pump {
 	p := &pump{file: f, kind: kind, ring: r, eof: make(chan struct{})}
@@ -51,53 +46,55 @@ func (p *pump) run() {
 	for {
 		var buf *[pumpSize]byte // only while there is something to read: idle processes cost none
 		n := 0
-		err := raw.Read(func(fd uintptr) bool {
-			p.busy.Store(true)
+		waitErr := raw.Read(func(fd uintptr) bool {
 			buf = pumpBuffers.Get().(*[pumpSize]byte)
-			for {
-				n, err = unix.Read(int(fd), buf[:])
-				if err != unix.EINTR {
-					break
-				}
-			}
+			n, err = p.take(int(fd), buf[:])
 			if err == unix.EAGAIN {
 				pumpBuffers.Put(buf)
-				p.busy.Store(false)
-				return false
 			}
-			return true
+			return err != unix.EAGAIN
 		})
-		if err != nil || n <= 0 {
-			return // closed by us, the end, or a terminal's EIO
+		if waitErr != nil || err != nil || n == 0 {
+			return // closed by us, a terminal's EIO, the end
 		}
 		p.ring.write(p.kind, buf[:n])
 		pumpBuffers.Put(buf)
-		p.read.Add(int64(n))
-		p.last.Store(int64(time.Since(began)))
+		p.mu.Lock()
+		p.written += int64(n)
+		p.last = time.Now()
+		p.mu.Unlock()
 	}
 }
 
-func (p *pump) ended() bool {
-	select {
-	case <-p.eof:
-		return true
-	default:
-		return false
+// take reads what there is, without waiting.
+func (p *pump) take(fd int, buf []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		n, err := unix.Read(fd, buf)
+		if err != unix.EINTR {
+			p.taken += int64(max(n, 0))
+			return n, err
+		}
 	}
 }
 
-// quiet reports whether nothing was or is there to be read for the time d.
-func (p *pump) quiet(d time.Duration) bool {
-	if p.ended() {
-		return true
-	}
-	waiting := 0
-	raw, err := p.file.SyscallConn()
-	if err == nil {
-		raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), syscall.TIOCINQ) })
-	}
-	// In this order: bytes gone from the pipe are in the pump's hands or the ring.
-	return waiting == 0 && !p.busy.Load() && int64(time.Since(began))-p.last.Load() >= int64(d)
+// sofar is how much has been written to the other end until now.
+func (p *pump) sofar() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := withFD(p.file, func(fd int) int {
+		n, _ := unix.IoctlGetInt(fd, unix.TIOCINQ)
+		return n
+	})
+	return p.taken + int64(waiting)
+}
+
+// reached reports whether n bytes are in the ring, and since when nothing came.
+func (p *pump) reached(n int64) (bool, time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.written >= n, time.Since(p.last)
 }
 
 const (
@@ -106,18 +103,19 @@ const (
 )
 
 // drain returns when everything that a process wrote before it ended is in its
-// ring: every pump has reached the end, or fell silent, or has read more than
-// a pipe can have held.
+// ring. It waits for the end of every pipe, but not for long when something
+// that the process left in the background holds it.
 func drain(pumps []*pump) {
 	start := time.Now()
-	before := make([]int64, len(pumps))
+	owed := make([]int64, len(pumps))
 	for i, p := range pumps {
-		before[i] = p.read.Load()
+		owed[i] = p.sofar()
 	}
 	for i, p := range pumps {
 		for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+			all, quiet := p.reached(owed[i])
 			spent := time.Since(start)
-			if spent >= grace && p.quiet(grace) || spent >= patience && p.read.Load()-before[i] > 2*pumpSize {
+			if all && (spent >= patience || spent >= grace && quiet >= grace) {
 				break
 			}
 			select {

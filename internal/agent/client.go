@@ -1,0 +1,179 @@
+// Package agent is the host's end of the conversation with a guest's agent:
+// typed calls over one byte stream. It trusts nothing that the guest says.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// Client is one session with one guest's agent. Many goroutines may use it.
+// When the connection dies every call returns an error of code unavailable.
+type Client struct {
+	mux   *wire.Mux
+	hello wire.HelloReply
+}
+
+const (
+	entropyBytes = 64
+	minRedial    = 5 * time.Millisecond
+	maxRedial    = 200 * time.Millisecond
+)
+
+// Connect dials and says hello until the agent answers, ctx ends or dial
+// fails: dial itself waits for a guest that is not there yet, so its error
+// is final. A connection that breaks before the answer is dialled again. An
+// agent that answers that its guest can't work makes that the error.
+func Connect(ctx context.Context, dial func(context.Context) (net.Conn, error)) (*Client, error) {
+	for pause := minRedial; ; pause = min(2*pause, maxRedial) {
+		conn, err := dial(ctx)
+		if err != nil {
+			return nil, unavailable("connecting to the guest's agent", err)
+		}
+		h := wire.Hello{Entropy: make([]byte, entropyBytes)} // the time is the time of saying it
+		rand.Read(h.Entropy)
+		mux, reply, err := wire.Connect(ctx, conn, h)
+		switch {
+		case err == nil && reply.Error != nil:
+			mux.Close()
+			return nil, reply.Error
+		case err == nil:
+			return &Client{mux: mux, hello: reply}, nil
+		case ctx.Err() != nil || wire.CodeOf(err) != wire.Unavailable:
+			return nil, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// unavailable gives err a class if it has none.
+func unavailable(doing string, err error) error {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	code := wire.Unavailable
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = wire.Timeout
+	}
+	return wire.Errorf(code, "%s: %w", doing, err)
+}
+
+// Hello is what the agent said of itself and its guest.
+func (c *Client) Hello() wire.HelloReply { return c.hello }
+
+// Close ends the session. Processes of the guest go on, but those that were
+// started with KillOnDetach over it.
+func (c *Client) Close() error { return c.mux.Close() }
+
+// Done is closed when the session has ended; Err then says why.
+func (c *Client) Done() <-chan struct{} { return c.mux.Done() }
+
+// Err returns nil while the session lasts.
+func (c *Client) Err() error { return c.mux.Err() }
+
+// Identity makes the guest the sandbox that id says.
+func (c *Client) Identity(ctx context.Context, id wire.Identity) error {
+	_, err := call(ctx, c, wire.Request{Op: wire.OpIdentity, Identity: &id}, pickDone)
+	return err
+}
+
+// Processes lists the guest's processes that the agent started, oldest first:
+// those that run, and the latest that ended.
+func (c *Client) Processes(ctx context.Context) ([]wire.Process, error) {
+	l, err := call(ctx, c, wire.Request{Op: wire.OpProcesses}, func(c *wire.Control) *wire.ProcessList { return c.Processes })
+	if err != nil {
+		return nil, err
+	}
+	return l.Processes, nil
+}
+
+// Signal signals a process without attaching to it.
+func (c *Client) Signal(ctx context.Context, r wire.SignalRequest) error {
+	_, err := call(ctx, c, wire.Request{Op: wire.OpSignal, Signal: &r}, pickDone)
+	return err
+}
+
+// Stats returns the guest's live figures.
+func (c *Client) Stats(ctx context.Context) (wire.Stats, error) {
+	s, err := call(ctx, c, wire.Request{Op: wire.OpStats}, func(c *wire.Control) *wire.Stats { return c.Stats })
+	if err != nil {
+		return wire.Stats{}, err
+	}
+	return *s, nil
+}
+
+// Stat describes a file of the guest, itself and not what a symlink leads to.
+func (c *Client) Stat(ctx context.Context, path string) (wire.Stat, error) {
+	s, err := call(ctx, c, wire.Request{Op: wire.OpStat, Stat: &wire.StatRequest{Path: path}}, pickStat)
+	if err != nil {
+		return wire.Stat{}, err
+	}
+	return *s, nil
+}
+
+// Shutdown ends all processes, SIGTERM first if grace is more than 0, and then
+// the machine. It returns when all is written to the disk, just before the
+// machine goes.
+func (c *Client) Shutdown(ctx context.Context, grace time.Duration) error {
+	_, err := call(ctx, c, wire.Request{Op: wire.OpShutdown, Shutdown: &wire.ShutdownRequest{Grace: grace}}, pickDone)
+	return err
+}
+
+func pickDone(c *wire.Control) *wire.Done { return c.Done }
+func pickStat(c *wire.Control) *wire.Stat { return c.Stat }
+
+// call opens a stream that is answered with one message, of which pick takes
+// the field that it must have.
+func call[T any](ctx context.Context, c *Client, r wire.Request, pick func(*wire.Control) *T) (*T, error) {
+	st, err := c.mux.Open(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	if err := st.CloseSend(); err != nil {
+		return nil, err
+	}
+	return expect(ctx, st, string(r.Op), pick)
+}
+
+// expect receives one control message and takes the field it must have.
+func expect[T any](ctx context.Context, st *wire.Stream, op string, pick func(*wire.Control) *T) (*T, error) {
+	kind, b, err := st.RecvContext(ctx)
+	if err == io.EOF {
+		return nil, broken(op)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if kind != wire.KindControl {
+		return nil, wire.Errorf(wire.Internal, "waiting for the guest's answer to %s: it sent data", op)
+	}
+	msg, err := wire.ParseControl(b)
+	if err != nil {
+		return nil, err
+	}
+	if msg.Error != nil {
+		return nil, msg.Error
+	}
+	answer := pick(&msg)
+	if answer == nil {
+		return nil, wire.Errorf(wire.Internal, "waiting for the guest's answer to %s: it sent another", op)
+	}
+	return answer, nil
+}
+
+// broken is what an exchange that ends without its last message means.
+func broken(op string) error {
+	return wire.Errorf(wire.Unavailable, "waiting for the guest's answer to %s: it ended without one", op)
+}

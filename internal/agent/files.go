@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"context"
+	"io"
+
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// chunk is how much of a file is in hand at a time: what one frame carries.
+const chunk = 60 << 10
+
+// Read opens a regular file of the guest. ctx is for all of the reading. The
+// reader returns io.EOF only after the guest said that this was all.
+func (c *Client) Read(ctx context.Context, r wire.ReadRequest) (wire.Stat, io.ReadCloser, error) {
+	st, err := c.mux.Open(ctx, wire.Request{Op: wire.OpRead, Read: &r})
+	if err != nil {
+		return wire.Stat{}, nil, err
+	}
+	st.CloseSend()
+	stat, err := expect(ctx, st, "read", pickStat)
+	if err != nil {
+		st.Close()
+		return wire.Stat{}, nil, err
+	}
+	return *stat, &reader{ctx: ctx, st: st}, nil
+}
+
+type reader struct {
+	ctx  context.Context
+	st   *wire.Stream
+	rest []byte // of the last message: valid until the next is received
+	n    int64
+	err  error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 && r.err == nil && len(p) > 0 {
+		r.err = r.receive()
+	}
+	if len(r.rest) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// receive takes the next message: data, or the end.
+func (r *reader) receive() error {
+	kind, b, err := r.st.RecvContext(r.ctx)
+	switch {
+	case err == io.EOF:
+		return broken("read")
+	case err != nil:
+		return err
+	case kind != wire.KindControl:
+		r.rest = b
+		r.n += int64(len(b))
+		return nil
+	}
+	msg, err := wire.ParseControl(b)
+	switch {
+	case err != nil:
+		return err
+	case msg.Error != nil:
+		return msg.Error
+	case msg.Done == nil || msg.Done.Bytes != r.n:
+		return wire.Errorf(wire.Internal, "reading a file of the guest: what it sent is not what it says it sent")
+	}
+	return io.EOF
+}
+
+func (r *reader) Close() error {
+	r.rest, r.err = nil, io.ErrClosedPipe
+	return r.st.Close()
+}
+
+// Write writes what src has to a file of the guest, and returns how much that
+// was when it is on the guest's disk. On any error the file is as it was
+// (unless w.Append). When the guest or ctx fails first, Write does not wait
+// for a Read of src that is under way: src may be read once more.
+func (c *Client) Write(ctx context.Context, w wire.WriteRequest, src io.Reader) (int64, error) {
+	st, err := c.mux.Open(ctx, wire.Request{Op: wire.OpWrite, Write: &w})
+	if err != nil {
+		return 0, err
+	}
+	defer st.Close()
+	srcErr := make(chan error, 1)
+	go func() {
+		if err := send(ctx, st, src); err != nil {
+			srcErr <- err
+			st.Reset(wire.Errorf(wire.Unavailable, "the source of the file failed"))
+		}
+	}()
+	done, err := expect(ctx, st, "write", pickDone)
+	if err != nil {
+		select {
+		case err = <-srcErr:
+		default:
+		}
+		return 0, err
+	}
+	return done.Bytes, nil
+}
+
+// send sends what src has. Its error is src's: the stream's own are for whoever
+// receives the guest's answer.
+func send(ctx context.Context, st *wire.Stream, src io.Reader) error {
+	buf := make([]byte, chunk)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 && st.SendContext(ctx, wire.KindData, buf[:n]) != nil {
+			return nil
+		}
+		if err == io.EOF {
+			st.CloseSend()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
