@@ -1,0 +1,187 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// Boot starts QEMU and waits for its greeting, which it sends when it has
+// taken its command line and the guest is about to run.
+func (d *driver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
+	start := time.Now()
+	if err := checkSpec(spec); err != nil {
+		return nil, err
+	}
+	binary, err := d.binary()
+	if err != nil {
+		return nil, err
+	}
+	accel, err := d.accel(ctx)
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeOf(err), "booting machine %q: %w", spec.ID, err).WithHint("%s", hintOf(err))
+	}
+	if err := makeAbsolute(&spec); err != nil { // QEMU runs in another directory
+		return nil, err
+	}
+	_, plain := d.noSandbox.Load(binary)
+	m, err := d.spawn(ctx, binary, spec, accel, !plain)
+	if !plain && errors.Is(err, errNoSandbox) {
+		d.noSandbox.Store(binary, true)
+		m, err = d.spawn(ctx, binary, spec, accel, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.handle.Boot = time.Since(start)
+	go m.watch()
+	return m, nil
+}
+
+func makeAbsolute(s *vm.Spec) (err error) {
+	s.Drives = append([]vm.Drive(nil), s.Drives...)
+	paths := []*string{&s.Dir, &s.Kernel}
+	if s.Initrd != "" {
+		paths = append(paths, &s.Initrd)
+	}
+	for i := range s.Drives {
+		paths = append(paths, &s.Drives[i].Path)
+	}
+	for _, p := range paths {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spawn starts one process and shakes hands with it. On error it has ended.
+func (d *driver) spawn(ctx context.Context, binary string, spec vm.Spec, accel string, sandbox bool) (_ *machine, err error) {
+	socks, err := openSockets(spec.Dir)
+	if err != nil {
+		return nil, wire.Errorf(wire.Internal, "booting machine %q: %w", spec.ID, err)
+	}
+	m := newMachine(vm.Handle{Driver: d.Name(), Accel: accel, ID: spec.ID, Dir: spec.Dir}, socks)
+	defer func() {
+		if err != nil {
+			m.discard()
+		}
+	}()
+	if err := m.start(binary, spec, accel, sandbox); err != nil {
+		return nil, wire.Errorf(codeOfErrno(err), "booting machine %q: %w", spec.ID, err)
+	}
+	if err := m.connect(ctx); err != nil {
+		if ctx.Err() == nil {
+			err = m.refusal(err)
+		}
+		return nil, bootError(ctx, spec.ID, err)
+	}
+	m.handle.PID, m.handle.StartTime, m.handle.Version = m.proc.pid, m.proc.start, m.qmp.version
+	return m, nil
+}
+
+// start runs the program with its sockets and its standard error as the only
+// descriptors it has of ours.
+func (m *machine) start(binary string, spec vm.Spec, accel string, sandbox bool) (err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	control, err := m.socks.listen(qmpSocket)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	agent, err := m.socks.listen(agentSocket)
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	stderr, stderrEnd, err := newStderr()
+	if err != nil {
+		return err
+	}
+	defer stderrEnd.Close()
+	m.stderr = stderr
+	argv := append([]string{binary}, arguments(spec, accel, 3, 4)...)
+	if sandbox {
+		argv = append(argv, sandboxArgs...)
+	}
+	m.proc, err = startProcess(argv, spec.Dir, []*os.File{null, null, stderrEnd, control, agent})
+	return err
+}
+
+var errNoSandbox = errors.New("this QEMU has no -sandbox")
+
+// refusal waits for a QEMU that hung up to end, and takes its own words for why.
+func (m *machine) refusal(err error) error {
+	if killed := m.proc.kill(); killed != nil {
+		return errors.Join(err, killed)
+	}
+	m.stderr.wait()
+	words := m.stderr.String()
+	switch {
+	case words == "" && m.proc.state != nil:
+		return errors.New("QEMU ended: " + m.proc.state.String())
+	case words == "":
+		return err
+	case strings.Contains(words, "sandbox") && strings.Contains(words, "not"):
+		return errNoSandbox
+	}
+	return errors.New(words)
+}
+
+// bootError classes what QEMU said.
+func bootError(ctx context.Context, id string, err error) error {
+	code, hint, words := wire.Internal, "", err.Error()
+	has := func(s string) bool { return strings.Contains(words, s) }
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		code = wire.Timeout
+	case ctx.Err() != nil:
+		code = wire.Unavailable
+	case has("Cannot allocate memory"), has("cannot set up guest memory"):
+		code, hint = wire.Exhausted, "give it less memory, or delete other sandboxes: bandsox list"
+	case has("No space left on device"):
+		code, hint = wire.Exhausted, "free some disk space: bandsox image prune"
+	case has(`Failed to get "write" lock`), has(`Failed to get shared "write" lock`):
+		code = wire.Conflict
+	case has("No such file or directory"):
+		code = wire.NotFound
+	case has("Permission denied"):
+		code = wire.Denied
+	case has("PVH"):
+		code, hint = wire.Invalid, "bandsox init --force"
+	}
+	e := wire.Errorf(code, "booting machine %q: %w", id, err)
+	e.Hint = hint
+	return e
+}
+
+func codeOfErrno(err error) wire.Code {
+	switch {
+	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EMFILE),
+		errors.Is(err, unix.ENFILE), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EDQUOT):
+		return wire.Exhausted
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return wire.Denied
+	}
+	return wire.Internal
+}
+
+func hintOf(err error) string {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}

@@ -1,0 +1,89 @@
+package qemu
+
+import (
+	"debug/elf"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// checkKernel refuses what would fail later without a word: half a kernel, or
+// one that has no entry point for QEMU.
+func checkKernel(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		code := wire.Unavailable
+		if errors.Is(err, os.ErrNotExist) {
+			code = wire.NotFound
+		}
+		return wire.Errorf(code, "opening the guest kernel: %w", err).WithHint("bandsox init")
+	}
+	defer f.Close()
+	if err := bootable(f); err != nil {
+		return wire.Errorf(wire.Invalid, "reading the guest kernel %q: %w", path, err).WithHint("bandsox init --force")
+	}
+	return nil
+}
+
+// bootable checks that all of an ELF kernel is there, and its PVH note on x86.
+func bootable(f *os.File) error {
+	if guest.qemu == "aarch64" {
+		magic := make([]byte, 4) // an Image, not an ELF
+		if _, err := f.ReadAt(magic, 56); err != nil || string(magic) != "ARM\x64" {
+			return errors.New("it is no arm64 Image")
+		}
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return errors.New("it is no vmlinux, or not all of one: " + err.Error())
+	}
+	pvh, loads := false, 0
+	for _, p := range e.Progs {
+		if end := p.Off + p.Filesz; end < p.Off || end > uint64(info.Size()) {
+			return errors.New("it is cut short")
+		}
+		switch p.Type {
+		case elf.PT_LOAD:
+			loads++
+		case elf.PT_NOTE:
+			pvh = pvh || hasPVH(io.NewSectionReader(f, int64(p.Off), int64(p.Filesz)), e)
+		}
+	}
+	switch {
+	case loads == 0:
+		return errors.New("it has nothing to load")
+	case !pvh:
+		return errors.New("it has no PVH entry point: it was built without CONFIG_PVH")
+	}
+	return nil
+}
+
+// hasPVH looks for the note XEN_ELFNOTE_PHYS32_ENTRY.
+func hasPVH(r io.Reader, e *elf.File) bool {
+	notes, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	if err != nil {
+		return false
+	}
+	const physEntry = 18
+	pad := func(n uint32) int { return (int(n) + 3) &^ 3 }
+	for len(notes) >= 12 {
+		name, desc := e.ByteOrder.Uint32(notes), e.ByteOrder.Uint32(notes[4:])
+		kind := e.ByteOrder.Uint32(notes[8:])
+		notes = notes[12:]
+		if name > 1<<16 || desc > 1<<16 || pad(name)+pad(desc) > len(notes) {
+			return false
+		}
+		if kind == physEntry && string(notes[:name]) == "Xen\x00" {
+			return true
+		}
+		notes = notes[pad(name)+pad(desc):]
+	}
+	return false
+}
