@@ -32,15 +32,15 @@ func (c Config) Command(args []string) []string {
 	return append(slices.Clone(c.Entrypoint), args...)
 }
 
-// words is a list of strings that docker once also wrote as one string.
-type words []string
+// wordList is a list of strings that docker once also wrote as one string.
+type wordList []string
 
-func (w *words) UnmarshalJSON(b []byte) error {
+func (w *wordList) UnmarshalJSON(b []byte) error {
 	var one string
 	if err := json.Unmarshal(b, &one); err == nil {
 		*w = nil
 		if one != "" {
-			*w = words{one}
+			*w = wordList{one}
 		}
 		return nil
 	}
@@ -53,8 +53,8 @@ type runConfig struct {
 	Env          []string
 	WorkingDir   string
 	User         string
-	Entrypoint   words
-	Cmd          words
+	Entrypoint   wordList
+	Cmd          wordList
 	Labels       map[string]string
 	StopSignal   string
 	ExposedPorts map[string]json.RawMessage

@@ -2,7 +2,7 @@ package image
 
 import (
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net"
@@ -40,22 +40,20 @@ func registryError(ctx context.Context, host string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if e := statusError(host, err); e != nil {
-		return e
-	}
 	var (
 		dns  *net.DNSError
-		cert *x509.UnknownAuthorityError
-		unk  x509.UnknownAuthorityError
-		name x509.HostnameError
+		cert *tls.CertificateVerificationError
 	)
 	switch {
 	case errors.As(err, &dns):
 		return wire.Errorf(wire.Unavailable, "registry %s: its name can't be looked up: %w", host, err).
 			WithHint("%s", offlineHint)
-	case errors.As(err, &cert), errors.As(err, &unk), errors.As(err, &name):
+	case errors.As(err, &cert):
 		return wire.Errorf(wire.Unavailable, "registry %s: its certificate is not trusted: %w", host, err).
 			WithHint("name its authority's PEM file as a CA file, or the host as an insecure registry")
+	}
+	if e := statusError(host, err); e != nil {
+		return e
 	}
 	return wire.Errorf(wire.Unavailable, "registry %s: %w", host, err).WithHint("%s", offlineHint)
 }

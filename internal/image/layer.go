@@ -69,8 +69,11 @@ func (l *layer) fetch(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if code := wire.CodeOf(err); try == downloadTries || code != wire.Unavailable {
+		if try == downloadTries || wire.CodeOf(err) != wire.Unavailable {
 			return err
+		}
+		if try > 1 && errors.Is(err, &stalledError{}) {
+			return err // someone has waited long enough
 		}
 		select {
 		case <-time.After(downloadPause << (2 * (try - 1))):
@@ -97,12 +100,10 @@ func (l *layer) download(ctx context.Context, seen func(int64)) (*os.File, error
 	return f, nil
 }
 
+// compressed opens the blob, which must have been fetched if it is remote.
 func (l *layer) compressed(ctx context.Context) (io.ReadCloser, error) {
 	if !l.remote {
 		return l.open(ctx)
-	}
-	if err := l.fetch(ctx); err != nil {
-		return nil, err
 	}
 	return io.NopCloser(io.NewSectionReader(l.file, 0, l.size)), nil
 }
@@ -121,6 +122,7 @@ func (l *layer) close() error {
 type boundLayer struct {
 	ctx context.Context
 	*layer
+	fetched func() error // waits for the download
 }
 
 func (l boundLayer) String() string { return l.name }
@@ -128,6 +130,9 @@ func (l boundLayer) String() string { return l.name }
 // Uncompressed opens the layer's tar stream. Reading it to its end
 // checks it against the digest in the config.
 func (l boundLayer) Uncompressed() (io.ReadCloser, error) {
+	if err := l.fetched(); err != nil {
+		return nil, err
+	}
 	rc, err := l.compressed(l.ctx)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/bandsox/bandsox/internal/wire"
 	"golang.org/x/sync/errgroup"
@@ -43,19 +44,23 @@ func (c *layered) tar(ctx context.Context, w io.Writer, lim Limits) error {
 	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallelDownloads + 1) // and the one that starts them
+	bound := make([]Layer, len(c.layers))
+	fetch := map[*layer]func() error{}
+	for i, l := range c.layers {
+		if fetch[l] == nil {
+			// Whoever comes first does it, the others get its error.
+			fetch[l] = sync.OnceValue(func() error { return l.fetch(gctx) })
+		}
+		bound[i] = boundLayer{gctx, l, fetch[l]}
+	}
 	g.Go(func() error {
 		for _, l := range c.layers {
 			if l.remote && gctx.Err() == nil {
-				g.Go(func() error { return l.fetch(gctx) })
+				g.Go(fetch[l])
 			}
 		}
 		return nil
 	})
-
-	bound := make([]Layer, len(c.layers))
-	for i, l := range c.layers {
-		bound[i] = boundLayer{gctx, l}
-	}
 	err := Flatten(ctx, bound, w, lim)
 	if err != nil {
 		cancel()
