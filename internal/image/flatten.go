@@ -47,7 +47,7 @@ func Flatten(ctx context.Context, layers []Layer, w io.Writer, lim Limits) error
 	for i, l := range layers {
 		entries, err := scan(ctx, l, b)
 		if err == nil {
-			err = t.apply(i, entries)
+			err = t.apply(ctx, i, entries)
 		}
 		if err != nil {
 			return layerError(err, i, layers)
@@ -73,7 +73,7 @@ func Flatten(ctx context.Context, layers []Layer, w io.Writer, lim Limits) error
 		return writeError{err}
 	}
 	if err := out.Flush(); err != nil {
-		return fmt.Errorf("writing the flattened image: %w", err)
+		return writeError{err}
 	}
 	return nil
 }

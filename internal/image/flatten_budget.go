@@ -17,12 +17,24 @@ type budget struct {
 	bytes   int64 // as the headers declare
 	raw     int64 // as the streams deliver
 	held    int64
+	steps   int64
 }
 
 func (b *budget) entry() error {
 	b.entries++
 	if b.lim.MaxEntries > 0 && b.entries > b.lim.MaxEntries {
 		return wire.Errorf(wire.Exhausted, "the image has more than %d entries, the limit", b.lim.MaxEntries)
+	}
+	return nil
+}
+
+// step counts the ways that symbolic links among the parents of entries lead.
+// A few a parent is what images need; links that multiply are there to keep
+// the host busy.
+func (b *budget) step() error {
+	b.steps++
+	if b.steps > 10e6+64*int64(b.entries) {
+		return wire.Errorf(wire.Exhausted, "the image's symbolic links lead too far round, after %d steps", b.steps)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type entry struct {
 	kind  byte
 	index int32 // position in its layer
 	size  int64
+	mtime time.Time
 	meta  *meta  // nil for files, which are read again, and for hard links
 	lower *inode // hard link: what its target was before this layer
 }
@@ -104,7 +105,7 @@ func next(tr *tar.Reader) (*tar.Header, error) {
 }
 
 func entryOf(h *tar.Header) (entry, error) {
-	e := entry{kind: kindOf(h)}
+	e := entry{kind: kindOf(h), mtime: h.ModTime}
 	if e.kind == kindSkip {
 		return e, nil
 	}
@@ -116,15 +117,18 @@ func entryOf(h *tar.Header) (entry, error) {
 		return e, err
 	}
 	dir, base := split(e.name)
-	if base == whiteoutOpaque {
-		e.kind, e.name = kindOpaque, dir
-		return e, nil
-	}
 	for name := range strings.SplitSeq(e.name, "/") {
-		if strings.HasPrefix(name, whiteoutMeta) {
+		if strings.HasPrefix(name, whiteoutMeta) && (name != base || name != whiteoutOpaque) {
 			e.kind = kindSkip
 			return e, nil
 		}
+	}
+	if strings.HasPrefix(dir, whiteoutPrefix) || strings.Contains(dir, "/"+whiteoutPrefix) {
+		return e, bad(h, "an entry below a whiteout")
+	}
+	if base == whiteoutOpaque {
+		e.kind, e.name = kindOpaque, dir
+		return e, nil
 	}
 	if hidden, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
 		if hidden == "" || hidden == "." || hidden == ".." {
@@ -226,6 +230,11 @@ func bad(h *tar.Header, format string, args ...any) error {
 
 func badName(name, format string, args ...any) error {
 	return wire.Errorf(wire.Invalid, "entry "+strings.ReplaceAll(quote(name), "%", "%%")+": "+format, args...)
+}
+
+// within says which entry err is about.
+func within(name string, err error) error {
+	return wire.Errorf(wire.CodeOf(err), "entry %s: %w", quote(name), err)
 }
 
 // quote shows a name of a stranger's choice, at a bearable length.

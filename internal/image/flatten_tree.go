@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"context"
 	"maps"
 	"path"
 	"slices"
@@ -55,29 +56,15 @@ func newTree(b *budget) *tree {
 
 // apply puts one layer on top. Whiteouts go first, wherever in the layer they
 // are, because they hide only what lies below.
-func (t *tree) apply(layer int, entries []entry) error {
-	declared := make(map[string]bool)
-	for i := range entries {
-		switch e := &entries[i]; e.kind {
-		case tar.TypeDir:
-			declared[e.name] = true
-		case tar.TypeLink:
-			n, err := t.find(e.link)
-			if err != nil {
-				return badName(e.name, "%w", err)
-			}
-			if n != nil && n.kids == nil {
-				e.lower = n.ino
-			}
-		}
-	}
-	for i := range entries {
-		if err := t.hide(&entries[i], declared); err != nil {
-			return err
-		}
+func (t *tree) apply(ctx context.Context, layer int, entries []entry) error {
+	if err := t.hideAll(entries); err != nil {
+		return err
 	}
 	var late []*entry // hard links to what their layer holds further on
 	for i := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		e := &entries[i]
 		ok, err := t.add(int32(layer), e)
 		if err != nil {
@@ -107,9 +94,40 @@ func (t *tree) apply(layer int, entries []entry) error {
 	return nil
 }
 
+// hideAll applies a layer's whiteouts. Its hard links remember their targets
+// first: they may be among what goes.
+func (t *tree) hideAll(entries []entry) error {
+	if !slices.ContainsFunc(entries, entry.isWhiteout) {
+		return nil
+	}
+	declared := make(map[string]bool)
+	for i := range entries {
+		switch e := &entries[i]; e.kind {
+		case tar.TypeDir:
+			declared[e.name] = true
+		case tar.TypeLink:
+			n, err := t.find(e.link)
+			if err != nil {
+				return within(e.name, err)
+			}
+			if n != nil && n.kids == nil {
+				e.lower = n.ino
+			}
+		}
+	}
+	for i := range entries {
+		if err := t.hide(&entries[i], declared); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e entry) isWhiteout() bool { return e.kind == kindWhiteout || e.kind == kindOpaque }
+
 // hide applies e if it is a whiteout.
 func (t *tree) hide(e *entry, declared map[string]bool) error {
-	if e.kind != kindWhiteout && e.kind != kindOpaque {
+	if !e.isWhiteout() {
 		return nil
 	}
 	dir, base := e.name, ""
@@ -120,7 +138,7 @@ func (t *tree) hide(e *entry, declared map[string]bool) error {
 	// has nothing below it to hide; least of all what the link leads to.
 	n, err := t.walk(dir, false, time.Time{}, declared)
 	if err != nil {
-		return badName(e.name, "%w", err)
+		return within(e.name, err)
 	}
 	switch {
 	case n == nil:
@@ -134,14 +152,14 @@ func (t *tree) hide(e *entry, declared map[string]bool) error {
 
 // add puts e into the tree; false: it's a hard link to nothing yet.
 func (t *tree) add(layer int32, e *entry) (bool, error) {
-	if e.kind == kindWhiteout || e.kind == kindOpaque {
+	if e.isWhiteout() {
 		return true, nil
 	}
 	ino := &inode{kind: e.kind, layer: layer, index: e.index, size: e.size, meta: e.meta}
 	if e.kind == tar.TypeLink {
 		target, err := t.find(e.link)
 		if err != nil {
-			return false, badName(e.name, "%w", err)
+			return false, within(e.name, err)
 		}
 		switch {
 		case target != nil && target.kids == nil:
@@ -156,14 +174,10 @@ func (t *tree) add(layer int32, e *entry) (bool, error) {
 		t.root.ino = ino
 		return true, nil
 	}
-	var mtime time.Time
-	if e.meta != nil {
-		mtime = e.meta.mtime
-	}
 	dir, base := split(e.name)
-	parent, err := t.walk(dir, true, mtime, nil)
+	parent, err := t.walk(dir, true, e.mtime, nil)
 	if err != nil {
-		return false, badName(e.name, "%w", err)
+		return false, within(e.name, err)
 	}
 	if old := parent.kids[base]; e.kind == tar.TypeDir && old != nil && old.kids != nil {
 		old.ino = ino
@@ -171,7 +185,7 @@ func (t *tree) add(layer int32, e *entry) (bool, error) {
 	}
 	n, err := parent.put(base, ino)
 	if err != nil {
-		return false, badName(e.name, "%w", err)
+		return false, within(e.name, err)
 	}
 	if e.kind == tar.TypeDir {
 		n.kids = map[string]*node{}
@@ -180,11 +194,12 @@ func (t *tree) add(layer int32, e *entry) (bool, error) {
 }
 
 func (n *node) put(name string, ino *inode) (*node, error) {
-	kid := &node{name: name, parent: n, ino: ino, length: n.length + 1 + len(name)}
+	// A clone, so that the whole path it is cut from can go.
+	kid := &node{name: strings.Clone(name), parent: n, ino: ino, length: n.length + 1 + len(name)}
 	if kid.length > maxPath+1 {
 		return nil, badName(name, "its path is longer than %d bytes", maxPath)
 	}
-	n.kids[name] = kid
+	n.kids[kid.name] = kid
 	return kid, nil
 }
 

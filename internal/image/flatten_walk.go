@@ -57,6 +57,9 @@ func (w *walker) step(n *node, part string) (*node, error) {
 	case !w.make:
 		return nil, nil
 	}
+	if strings.HasPrefix(part, whiteoutPrefix) {
+		return nil, wire.Errorf(wire.Invalid, "a whiteout among its parents")
+	}
 	if err := w.t.budget.entry(); err != nil {
 		return nil, err
 	}
@@ -75,6 +78,9 @@ func (w *walker) follow(n *node, link string) (*node, error) {
 		n = w.t.root
 	}
 	for part := range strings.SplitSeq(link, "/") {
+		if err := w.t.budget.step(); err != nil {
+			return nil, err
+		}
 		if len(part) > maxName {
 			return nil, wire.Errorf(wire.Invalid, "a symbolic link among its parents holds a name of %d bytes", len(part))
 		}
