@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -22,7 +23,6 @@ import (
 const (
 	memMiB  = 256
 	diskMiB = 4096
-	agentID = "bandsox.agent" // the port's name in the guest
 )
 
 // coldCreate is what a user waits for: from nothing to a program's output.
@@ -66,11 +66,16 @@ func learn(ctx context.Context, sb *bandsox.Sandbox) (*bare, error) {
 	return &bare{argv: argv, from: from}, nil
 }
 
+var inherited = regexp.MustCompile(`^socket,id=(\w+),fd=\d+,`)
+
 // boot starts the machine in dir with extra arguments.
 func (b *bare) boot(ctx context.Context, dir string, extra ...string) (*exec.Cmd, error) {
 	argv := append([]string(nil), b.argv...)
 	for i := range argv {
 		argv[i] = strings.ReplaceAll(argv[i], b.from, dir)
+		// The driver's sockets are inherited; ours are made by QEMU.
+		argv[i] = inherited.ReplaceAllString(argv[i], "socket,id=$1,path="+dir+"/$1.sock,")
+		argv[i] = strings.Replace(argv[i], "max_ports=2", "max_ports=3", 1) // room for a raw one
 	}
 	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], extra...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -91,37 +96,8 @@ func (b *bare) prepare(ctx context.Context, dir string) error {
 	return disk.Create(ctx, filepath.Join(dir, "disk.ext4"), diskMiB)
 }
 
-// socket is where the guest's port of that name comes out.
-func (b *bare) socket(dir, port string) (string, error) {
-	chardev := ""
-	for _, a := range b.argv {
-		if strings.HasPrefix(a, "virtserialport,") && property(a, "name") == port {
-			chardev = property(a, "chardev")
-		}
-	}
-	for _, a := range b.argv {
-		if strings.HasPrefix(a, "socket,") && chardev != "" && property(a, "id") == chardev {
-			return strings.ReplaceAll(property(a, "path"), b.from, dir), nil
-		}
-	}
-	return "", fmt.Errorf("no socket of port %q in: %s", port, strings.Join(b.argv, " "))
-}
-
-func property(arg, key string) string {
-	for p := range strings.SplitSeq(arg, ",") {
-		if v, ok := strings.CutPrefix(p, key+"="); ok {
-			return v
-		}
-	}
-	return ""
-}
-
 func (b *bare) connect(ctx context.Context, dir string) (*agent.Client, error) {
-	path, err := b.socket(dir, agentID)
-	if err != nil {
-		return nil, err
-	}
-	return agent.Connect(ctx, dialer(path))
+	return agent.Connect(ctx, dialer(filepath.Join(dir, "agent.sock")))
 }
 
 // dialer waits for a socket that QEMU has yet to make.

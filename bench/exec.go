@@ -112,7 +112,7 @@ func (b *bare) raw(ctx context.Context, dir string) (_ *raw, err error) {
 	socket := filepath.Join(dir, "raw.sock")
 	cmd, err := b.boot(ctx, dir,
 		"-chardev", "socket,id=raw,server=on,wait=off,path="+socket,
-		"-device", "virtserialport,chardev=raw,name="+rawPort)
+		"-device", "virtserialport,chardev=raw,nr=2,name="+rawPort)
 	if err != nil {
 		return nil, err
 	}
