@@ -51,10 +51,19 @@ var edges = []edge{
 	{"internal/store", "internal/wire", "errors with a code and a hint"},
 	{"internal/vm/qemu", "internal/vm", "is one of its drivers"},
 	{"internal/vm/qemu", "internal/wire", "errors with a code and a hint"},
+
+	// The contract suite and the process fake: only tests import them.
+	{"internal/vm/vmtest", "internal/agent", "asks the guest that a driver booted"},
+	{"internal/vm/vmtest", "internal/agent/guest", "the process fake is the real agent on the host"},
+	{"internal/vm/vmtest", "internal/disk", "machines need drives"},
+	{"internal/vm/vmtest", "internal/kernel", "machines need a kernel"},
+	{"internal/vm/vmtest", "internal/vm", "the contract is that of its interfaces"},
+	{"internal/vm/vmtest", "internal/wire", "what the agent is asked, and how errors are classed"},
 }
 
 // testEdges are the further imports of test files.
 var testEdges = []edge{
+	{"internal/vm/qemu", "internal/vm/vmtest", "the driver is held to the contract"},
 	{".", "internal/vm/vmtest", "the library runs on the process fake where there is no VM"},
 	{"internal/agent", "internal/agent/guest", "both sides of the protocol against each other"},
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -30,6 +31,7 @@ print("python:", sys.version.split()[0], "as process", os.getpid())
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	slog.SetLogLoggerLevel(slog.LevelWarn)
 	if err := try(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		if e := (*bandsox.Error)(nil); errors.As(err, &e) && e.Hint != "" {
