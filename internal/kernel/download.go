@@ -2,97 +2,15 @@ package kernel
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/bandsox/bandsox/internal/wire"
 )
-
-// part is an unfinished download: the bytes in path.part, and what its server
-// said of them in path.part.json. Without a validator it can't be gone on with.
-type part struct {
-	f    *os.File
-	path string // of the finished file
-	note partNote
-}
-
-type partNote struct {
-	URL       string `json:"url"`
-	Validator string `json:"validator"` // a strong ETag, else Last-Modified
-	Total     int64  `json:"total"`
-	Boot      string `json:"boot"` // after a power failure unsynced bytes can't be trusted
-}
-
-// bootID changes with every start of the host; "" where there is none.
-func bootID() string {
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b))
-}
-
-// openPart takes over what an earlier download to path left, if it is of use.
-// summed says that a sum will find out bytes that a power failure ate.
-func openPart(ctx context.Context, path, rawURL string, summed bool) (*part, error) {
-	f, err := lock(ctx, path+".part")
-	if err != nil {
-		return nil, err
-	}
-	p := &part{f: f, path: path}
-	b, err := os.ReadFile(path + ".part.json")
-	if err == nil && json.Unmarshal(b, &p.note) == nil && p.note.URL == rawURL && (summed || p.note.Boot == bootID()) {
-		return p, nil
-	}
-	p.note = partNote{URL: rawURL}
-	return p, nil
-}
-
-// begin forgets the bytes that are there and remembers what will follow.
-func (p *part) begin(validator string, total int64) error {
-	p.note.Validator, p.note.Total, p.note.Boot = validator, total, bootID()
-	// The note of the old bytes must be gone before the first new one is there.
-	if err := os.Remove(p.path + ".part.json"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := p.f.Truncate(0); err != nil {
-		return err
-	}
-	if _, err := p.f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	if validator == "" {
-		return nil
-	}
-	b, err := json.Marshal(p.note)
-	if err != nil {
-		return err
-	}
-	return writeAtomic(p.path+".part.json", 0o644, func(f *os.File) error { _, err := f.Write(b); return err })
-}
-
-func (p *part) discard() {
-	os.Remove(p.path + ".part.json")
-	os.Remove(p.path + ".part")
-}
-
-// publish gives the finished file its name.
-func (p *part) publish() error {
-	if err := p.f.Sync(); err != nil {
-		return writeError{err}
-	}
-	if err := os.Rename(p.path+".part", p.path); err != nil {
-		return writeError{err}
-	}
-	os.Remove(p.path + ".part.json")
-	return syncDir(filepath.Dir(p.path))
-}
 
 // download is Fetch over HTTP: attempts until one ends the file, or o.Attempts
 // in a row got no further than one before them.
@@ -141,16 +59,6 @@ func download(ctx context.Context, u *url.URL, path string, o FetchOptions) erro
 		case <-time.After(min(250*time.Millisecond<<barren, 8*time.Second)):
 		}
 	}
-}
-
-func (p *part) reopen(ctx context.Context) error {
-	p.f.Close()
-	f, err := lock(ctx, p.path+".part")
-	if err != nil {
-		return err
-	}
-	p.f, p.note = f, partNote{URL: p.note.URL}
-	return nil
 }
 
 // attempt asks once and writes what comes. It reports whether it went on from
@@ -244,106 +152,4 @@ func answer(resp *http.Response, p *part, have int64) (total int64, resumed bool
 		return 0, true, errors.New("the server has no more of the file than we do, and it isn't whole")
 	}
 	return 0, false, &statusError{resp.StatusCode, resp.Status}
-}
-
-// replay sums the bytes of earlier attempts.
-func (p *part) replay(ctx context.Context, m *meter, have int64) error {
-	if m.sum == nil {
-		m.done = have
-		return nil
-	}
-	if err := pump(ctx, io.Discard, io.NewSectionReader(p.f, 0, have), m); err != nil {
-		return writeError{err}
-	}
-	return nil
-}
-
-// validator is what tells one version of a file from another. A weak ETag
-// doesn't promise equal bytes, so it is as good as none.
-func validator(resp *http.Response) string {
-	if e := resp.Header.Get("ETag"); e != "" && !strings.HasPrefix(e, "W/") {
-		return e
-	}
-	return resp.Header.Get("Last-Modified")
-}
-
-// parseContentRange reads "bytes 7-9/10".
-func parseContentRange(s string) (start, total int64, ok bool) {
-	s, isBytes := strings.CutPrefix(s, "bytes ")
-	span, all, hasAll := strings.Cut(s, "/")
-	first, last, hasLast := strings.Cut(span, "-")
-	if !isBytes || !hasAll || !hasLast {
-		return 0, 0, false
-	}
-	start, err1 := strconv.ParseInt(first, 10, 64)
-	end, err2 := strconv.ParseInt(last, 10, 64)
-	total, err3 := strconv.ParseInt(all, 10, 64)
-	// A range that stops early would end the file early.
-	return start, total, err1 == nil && err2 == nil && err3 == nil && start >= 0 && end == total-1 && start < total
-}
-
-// client is c, but never led from https to http.
-func client(c *http.Client) *http.Client {
-	own := *c
-	own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if len(via) >= 10 {
-			return errors.New("redirected ten times")
-		}
-		if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
-			return errors.New("redirected from https to " + req.URL.Scheme)
-		}
-		return nil
-	}
-	return &own
-}
-
-// ticking calls tick for every read that brings bytes.
-type ticking struct {
-	r    io.Reader
-	tick func()
-}
-
-func (t *ticking) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	if n > 0 {
-		t.tick()
-	}
-	return n, err
-}
-
-type statusError struct {
-	code   int
-	status string
-}
-
-func (e *statusError) Error() string { return "the server answered " + e.status }
-
-func (e *statusError) temporary() bool {
-	return e.code >= 500 || e.code == http.StatusTooManyRequests || e.code == http.StatusRequestTimeout
-}
-
-func (e *statusError) wire() error {
-	code := wire.Unavailable
-	switch e.code {
-	case http.StatusNotFound, http.StatusGone:
-		code = wire.NotFound
-	case http.StatusUnauthorized, http.StatusForbidden:
-		code = wire.Denied
-	}
-	return wire.Errorf(code, "%s", e.Error())
-}
-
-func isWire(err error) bool {
-	var we *wire.Error
-	return errors.As(err, &we)
-}
-
-// unreachable drops the URL that net/http puts into its errors: it may hold a
-// secret, and the caller names it anyway.
-func unreachable(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	return wire.Errorf(wire.Unavailable, "%w", err)
 }

@@ -99,7 +99,7 @@ func fetched(t *testing.T, h http.Handler, o FetchOptions) ([]byte, error) {
 
 func TestFetchResumes(t *testing.T) {
 	body := noise(3 << 20)
-	for _, c := range []struct {
+	for _, c := range []*struct {
 		name    string
 		srv     flaky
 		resumed int
@@ -111,6 +111,7 @@ func TestFetchResumes(t *testing.T) {
 		{"weak validator", flaky{etag: `W/"a"`, cuts: 1, after: 1 << 20}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			c.srv.body = body
 			got, err := fetched(t, &c.srv, FetchOptions{SHA256: sum(body)})
 			if err != nil {
@@ -128,6 +129,7 @@ func TestFetchResumes(t *testing.T) {
 
 // TestFetchChanged: the file on the server becomes another between attempts.
 func TestFetchChanged(t *testing.T) {
+	t.Parallel()
 	before, after := noise(2<<20), noise(2<<20+7)
 	s := &flaky{body: before, etag: `"a"`, cuts: 1, after: 1 << 20, change: func(s *flaky) { s.body, s.etag = after, `"b"` }}
 	got, err := fetched(t, s, FetchOptions{})
@@ -139,6 +141,7 @@ func TestFetchChanged(t *testing.T) {
 // TestFetchLyingServer: it says the same validator of other bytes; the sum
 // finds out, and one clean try mends it.
 func TestFetchLyingServer(t *testing.T) {
+	t.Parallel()
 	before, after := noise(2<<20), noise(2<<20+7)
 	after = after[:2<<20]
 	s := &flaky{body: before, etag: `"a"`, cuts: 1, after: 1 << 20, change: func(s *flaky) { s.body = after }}
@@ -153,6 +156,7 @@ func TestFetchLyingServer(t *testing.T) {
 
 // TestFetchContinuesAfterDeath: what a killed process left is gone on with.
 func TestFetchContinuesAfterDeath(t *testing.T) {
+	t.Parallel()
 	body := noise(2 << 20)
 	s := &flaky{body: body, etag: `"a"`}
 	srv := httptest.NewServer(s)
@@ -205,6 +209,7 @@ func TestFetchRefuses(t *testing.T) {
 		{"to plain text", http.RedirectHandler("gopher://x/", 302), FetchOptions{Attempts: 1}, wire.Unavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			got, err := fetched(t, c.h, c.o)
 			if wire.CodeOf(err) != c.code || got != nil {
 				t.Errorf("%d bytes, %v, want %s", len(got), err, c.code)
@@ -214,6 +219,7 @@ func TestFetchRefuses(t *testing.T) {
 }
 
 func TestFetchStalls(t *testing.T) {
+	t.Parallel()
 	quit := make(chan struct{})
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "10")
@@ -312,6 +318,7 @@ func TestFetchDiskFull(t *testing.T) {
 
 // TestFetchTwice: two at once take turns and both get the file.
 func TestFetchTwice(t *testing.T) {
+	t.Parallel()
 	s := http.FileServer(http.Dir(filepath.Dir(put(t, noise(1<<20)))))
 	srv := httptest.NewServer(s)
 	defer srv.Close()

@@ -43,6 +43,7 @@ func TestExtract(t *testing.T) {
 	}
 	for _, format := range []string{"none", "gzip", "bzip2", "xz", "zstd", "lz4"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			pad := 1 << 20
 			if format == "lz4" {
 				pad = 9 << 20 // more than one of its blocks

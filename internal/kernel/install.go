@@ -145,7 +145,7 @@ func search(ctx context.Context, dir string, o InstallOptions) (*Kernel, error) 
 		tried = append(tried, line)
 	}
 	return nil, wire.Errorf(wire.Unavailable, "installing a kernel: no source has one:\n  %s", strings.Join(tried, "\n  ")).
-		WithHint("bandsox init --kernel-url URL-or-path of a vmlinux, a bzImage or a linux-image .deb")
+		WithHint("bandsox init --kernel-url URL-OR-PATH  (a vmlinux, a bzImage or a linux-image .deb)")
 }
 
 // order picks sources by name.

@@ -65,6 +65,7 @@ func bucket(t *testing.T, objects map[string]string) *httptest.Server {
 const fcConfig = "CONFIG_PVH=y\nCONFIG_VIRTIO_MMIO=y\nCONFIG_VIRTIO_BLK=y\nCONFIG_VIRTIO_VSOCKETS=y\nCONFIG_OVERLAY_FS=y\nCONFIG_EXT4_FS=y\n"
 
 func TestFirecracker(t *testing.T) {
+	t.Parallel()
 	kernel := func(v string) string { return string(elfKernel{version: v}.bytes()) }
 	srv := bucket(t, map[string]string{
 		"firecracker-ci/v1.10/x86_64/vmlinux-6.1.102":                     kernel("6.1.102"),
@@ -103,6 +104,7 @@ func TestFirecracker(t *testing.T) {
 // TestFallsBack: each source's reason is told when none has a kernel, and the
 // next one is asked when one has none.
 func TestFallsBack(t *testing.T) {
+	t.Parallel()
 	m := newMirror(t)
 	o := InstallOptions{Search: []string{"firecracker", "debian"}, FirecrackerURL: m.URL, Arch: "amd64",
 		Mirror: m.URL + "/debian", Suite: "bookworm", Keyring: m.keyring}
@@ -130,6 +132,7 @@ func TestFallsBack(t *testing.T) {
 }
 
 func TestInstallGiven(t *testing.T) {
+	t.Parallel()
 	k1, k2 := elfKernel{version: "6.1.1"}.bytes(), elfKernel{version: "6.1.2"}.bytes()
 	path := put(t, bzImage(gz(k1), len(k1)))
 	srv := httptest.NewServer(&flaky{body: k2, etag: `"a"`, cuts: 1, after: 100})
@@ -204,6 +207,7 @@ func TestInstallLacking(t *testing.T) {
 // TestOpenDamaged: whatever happens to the files, Open tells, and a forced
 // installation mends it.
 func TestOpenDamaged(t *testing.T) {
+	t.Parallel()
 	deb := put(t, debKernel(t, "6.1.0", "gzip"))
 	for name, damage := range map[string]func(k *Kernel) error{
 		"truncated vmlinux": func(k *Kernel) error { return os.Truncate(k.Vmlinux, 100) },
@@ -252,6 +256,7 @@ func TestOpenDamaged(t *testing.T) {
 // TestInstallSingleFlight: many at once fetch once, and what killed ones left
 // is swept.
 func TestInstallSingleFlight(t *testing.T) {
+	t.Parallel()
 	var fetched atomic.Int32
 	body := debKernel(t, "6.1.0", "gzip")
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

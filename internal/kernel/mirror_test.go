@@ -12,6 +12,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"github.com/bandsox/bandsox/internal/wire"
 )
@@ -26,9 +27,11 @@ type mirror struct {
 	keyring string
 }
 
+var edDSA = &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA} // made faster than an RSA key
+
 func newMirror(t *testing.T) *mirror {
 	t.Helper()
-	key, err := openpgp.NewEntity("test archive", "", "test@example.org", nil)
+	key, err := openpgp.NewEntity("test archive", "", "test@example.org", edDSA)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +108,7 @@ func (m *mirror) install(t *testing.T) (*Kernel, error) {
 }
 
 func TestDebianMirror(t *testing.T) {
+	t.Parallel()
 	m := newMirror(t)
 	m.add(t, "/debian", "bookworm", "6.1.9")
 	k, err := m.install(t)
@@ -130,7 +134,7 @@ func TestDebianMirror(t *testing.T) {
 func TestDebianMirrorEvil(t *testing.T) {
 	for name, evil := range map[string]func(t *testing.T, m *mirror){
 		"another key": func(t *testing.T, m *mirror) {
-			m.key, _ = openpgp.NewEntity("evil", "", "evil@example.org", nil)
+			m.key, _ = openpgp.NewEntity("evil", "", "evil@example.org", edDSA)
 			m.add(t, "/debian", "bookworm", "6.1.9")
 		},
 		"unsigned": func(t *testing.T, m *mirror) {
@@ -164,11 +168,12 @@ func TestDebianMirrorEvil(t *testing.T) {
 			m.index(t, "/debian", "bookworm", "Package: linux-image-cloud-amd64\nVersion: 1\nFilename: ../../x\nSHA256: "+sum(nil)+"\n", "")
 		},
 		"an evil security archive": func(t *testing.T, m *mirror) {
-			m.key, _ = openpgp.NewEntity("evil", "", "evil@example.org", nil)
+			m.key, _ = openpgp.NewEntity("evil", "", "evil@example.org", edDSA)
 			m.add(t, "/debian-security", "bookworm-security", "6.6.6")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := newMirror(t)
 			m.add(t, "/debian", "buster", "4.19.1")
 			m.add(t, "/debian", "bookworm", "6.1.9")

@@ -26,21 +26,26 @@ func FetchTarball(ctx context.Context, source, dir string, o FetchOptions) (err 
 	if err != nil {
 		return err
 	}
+	// All beside dir, so that what was unpacked can be renamed into it. The
+	// archive has a fixed name, so that a later call goes on with its download.
 	dir = filepath.Clean(dir)
+	file := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".tar")
+	out := file + ".out"
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return fail(err, "unpacking into %q", dir)
 	}
-	// Beside dir, so that what was unpacked can be renamed into it.
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".tmp-")
+	l, err := lock(ctx, file+".lock")
 	if err != nil {
 		return fail(err, "unpacking into %q", dir)
 	}
-	defer os.RemoveAll(tmp)
-	file, out := filepath.Join(tmp, "tar"), filepath.Join(tmp, "out")
+	defer l.Close()
+	defer os.Remove(l.Name())
 	if err := Fetch(ctx, source, file, o); err != nil {
 		return err
 	}
-	if err := os.Mkdir(out, 0o755); err != nil {
+	defer os.Remove(file)
+	defer os.RemoveAll(out)
+	if err := errors.Join(os.RemoveAll(out), os.Mkdir(out, 0o755)); err != nil {
 		return fail(err, "unpacking into %q", dir)
 	}
 	if err := untarFile(ctx, file, out, o.MaxBytes); err != nil {
