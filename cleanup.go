@@ -1,0 +1,173 @@
+package bandsox
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/bandsox/bandsox/internal/store"
+)
+
+// Leftover is something that no living sandbox or process owns.
+type Leftover struct {
+	Kind string `json:"kind"` // sandbox, machine, directory, scratch
+	ID   string `json:"id"`   // a sandbox's id or a path
+	Why  string `json:"why"`
+}
+
+// Cleanup finds what killed processes left behind and, unless dryRun,
+// reclaims it. What runs or belongs to a living process is not touched.
+func (m *Manager) Cleanup(ctx context.Context, dryRun bool) ([]Leftover, error) {
+	found := []Leftover{}
+	// Directories and machines come after their record and go before it: read
+	// in this order, none of a living sandbox can look ownerless.
+	dirs, err := os.ReadDir(m.store.Sandboxes())
+	if err != nil {
+		return nil, fail("cleanup", "", err)
+	}
+	handles, err := m.driver.Find(ctx, m.store.Sandboxes())
+	if err != nil {
+		return nil, fail("cleanup", "", err)
+	}
+	rows, err := m.store.List(ctx)
+	if err != nil {
+		return nil, fail("cleanup", "", err)
+	}
+	known := map[string]bool{}
+	for _, row := range rows {
+		why := m.abandoned(row)
+		if why == "" {
+			known[row.ID] = true
+			continue
+		}
+		found = append(found, Leftover{"sandbox", row.ID, why})
+		if !dryRun {
+			if err := m.finish(ctx, row); err != nil {
+				return found, fail("cleanup", row.ID, err)
+			}
+		}
+		known[row.ID] = true
+	}
+	for _, h := range handles {
+		if known[h.ID] {
+			continue
+		}
+		found = append(found, Leftover{"machine", h.ID, "no sandbox has it"})
+		if !dryRun {
+			if machine, err := m.driver.Adopt(ctx, h); err == nil {
+				if err := machine.Kill(); err != nil {
+					return found, fail("cleanup", h.ID, err)
+				}
+			}
+		}
+	}
+	for _, dir := range dirs {
+		if known[dir.Name()] {
+			continue
+		}
+		path := filepath.Join(m.store.Sandboxes(), dir.Name())
+		found = append(found, Leftover{"directory", path, "no sandbox has it"})
+		if !dryRun {
+			if err := os.RemoveAll(path); err != nil {
+				return found, fail("cleanup", path, err)
+			}
+		}
+	}
+	scratch, err := m.sweepScratch(dryRun)
+	return append(found, scratch...), fail("cleanup", "", err)
+}
+
+// undo does the part of Cleanup that every Open can afford.
+func (m *Manager) undo(ctx context.Context) error {
+	rows, err := m.store.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if why := m.abandoned(row); why != "" {
+			m.log.Info("removing an abandoned sandbox", "sandbox", row.ID, "why", why)
+			if err := m.finish(ctx, row); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = m.sweepScratch(false)
+	return err
+}
+
+// abandoned says why a sandbox is nobody's, or "".
+func (m *Manager) abandoned(row store.Sandbox) string {
+	if row.Owner.Alive() {
+		return ""
+	}
+	switch State(row.State) {
+	case StateCreating:
+		return "its creator died"
+	case stateDeleted:
+		return "its removal was cut short"
+	}
+	if info, err := decode(row); err == nil && info.AutoRemove {
+		return "it was to go with its creator, which died"
+	}
+	return ""
+}
+
+// finish removes an abandoned sandbox. Its machine may run without being in the
+// record: the creator may have died between the two.
+func (m *Manager) finish(ctx context.Context, row store.Sandbox) error {
+	handles, err := m.driver.Find(ctx, m.store.Machine(row.ID))
+	if err != nil {
+		return err
+	}
+	for _, h := range handles {
+		machine, err := m.driver.Adopt(ctx, h)
+		if classify(err) == CodeNotFound && err != nil {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := machine.Kill(); err != nil {
+			return err
+		}
+	}
+	return m.remove(ctx, row.ID)
+}
+
+func (m *Manager) sweepScratch(dryRun bool) ([]Leftover, error) {
+	dead, err := m.store.DeadScratch()
+	if err != nil {
+		return nil, err
+	}
+	var found []Leftover
+	for _, path := range dead {
+		found = append(found, Leftover{"scratch", path, "its process died"})
+		if !dryRun {
+			if err := os.RemoveAll(path); err != nil {
+				return found, err
+			}
+		}
+	}
+	return found, nil
+}
+
+// Abandon kills the machines of this manager's AutoRemove sandboxes at once
+// and leaves the rest to the next manager: for a program that must leave now.
+func (m *Manager) Abandon() error {
+	m.mu.Lock()
+	var list []*Sandbox
+	for _, sb := range m.live {
+		list = append(list, sb)
+	}
+	m.mu.Unlock()
+	var errs []error
+	for _, sb := range list {
+		sb.mu.Lock()
+		machine, auto := sb.machine, sb.info.AutoRemove
+		sb.mu.Unlock()
+		if auto && machine != nil {
+			errs = append(errs, machine.Kill())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/bandsox/bandsox"
+)
+
+// The exit codes of our own making, as docker, timeout and shells have them.
+const (
+	exitTimeout    = 124
+	exitError      = 125
+	exitNotRunning = 126
+	exitNotFound   = 127
+	exitInterrupt  = 130
+)
+
+// exitCode ends the program with a code and prints nothing: what there was to
+// say has been said.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// usageError is bad input found by the CLI itself.
+func usageError(format string, args ...any) error {
+	return &bandsox.Error{Code: bandsox.CodeInvalid, Err: fmt.Errorf(format, args...)}
+}
+
+// report prints an error, if there is anything to print, and returns the code
+// to exit with. It is the only place that does either.
+func report(w io.Writer, err error) int {
+	var code exitCode
+	var exit *bandsox.ExitError
+	var e *bandsox.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &exit):
+		return reportExit(w, exit)
+	}
+	fmt.Fprintf(w, "error: %s\n", strings.TrimRight(err.Error(), "\n"))
+	if !errors.As(err, &e) {
+		return exitError // flags and arguments: cobra's own
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", strings.ReplaceAll(e.Hint, "\n", "\n      "))
+	}
+	if e.Op == "exec" {
+		switch e.Code {
+		case bandsox.CodeNotFound:
+			return exitNotFound
+		case bandsox.CodeDenied:
+			return exitNotRunning
+		}
+	}
+	return exitError
+}
+
+// reportExit speaks only where the program itself could not.
+func reportExit(w io.Writer, exit *bandsox.ExitError) int {
+	switch {
+	case exit.Timeout:
+		fmt.Fprintf(w, "error: %v\n", exit)
+		return exitTimeout
+	case exit.OOM:
+		fmt.Fprintf(w, "error: %v\nhint: give it more: --mem %d\n", exit, 2*exit.MemMiB)
+	}
+	return exit.Code
+}

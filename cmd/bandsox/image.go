@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bandsox/bandsox"
+)
+
+func newImage(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "image", Aliases: []string{"images"}, Short: "Manage the images of the local store", Args: cobra.NoArgs}
+	cmd.AddCommand(newImagePull(a), newImageList(a), newImageInspect(a), newImageRemove(a), newImagePrune(a))
+	return cmd
+}
+
+func newImagePull(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "pull IMAGE...", Short: "Bring images into the local store", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				for _, ref := range args {
+					img, err := m.Pull(cmd.Context(), ref)
+					if err != nil {
+						return err
+					}
+					a.bars.finish()
+					fmt.Printf("%s %s (%s from %s)\n", ref, img.Digest, bytesText(img.BaseBytes), img.Source)
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func newImageList(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List images, their sizes and who uses them", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				list, err := m.Images(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(os.Stdout, list)
+				}
+				t := newTable("IMAGE", "DIGEST", "SIZE", "ON DISK", "USED BY", "CREATED")
+				for _, i := range list {
+					name, users := "-", "-"
+					if len(i.Refs) > 0 {
+						name = strings.Join(i.Refs, ", ")
+					}
+					if n := len(i.UsedBy); n > 0 {
+						users = fmt.Sprintf("%d: %s", n, strings.Join(i.UsedBy, ", "))
+					}
+					t.row(name, shortDigest(i.Digest), bytesText(i.BaseBytes), bytesText(i.AllocatedBytes), users, ago(i.CreatedAt))
+				}
+				return t.print(os.Stdout)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func newImageInspect(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "inspect IMAGE", Short: "Print all there is to know of an image as JSON", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				img, err := m.Image(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return writeJSON(os.Stdout, img)
+			})
+		},
+	}
+}
+
+func newImageRemove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "rm IMAGE...", Short: "Remove images from the local store", Args: cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				for _, ref := range args {
+					if err := m.RemoveImage(cmd.Context(), ref); err != nil {
+						return err
+					}
+					fmt.Printf("Image %s removed.\n", ref)
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func newImagePrune(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "prune", Short: "Remove every image that no sandbox is made from", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				removed, err := m.PruneImages(cmd.Context())
+				var freed int64
+				for _, i := range removed {
+					freed += i.AllocatedBytes
+					fmt.Printf("%s %s\n", shortDigest(i.Digest), strings.Join(i.Refs, ", "))
+				}
+				fmt.Printf("Total: %d image(s), %s\n", len(removed), bytesText(freed))
+				return err
+			})
+		},
+	}
+}
+
+func shortDigest(d string) string {
+	d = strings.TrimPrefix(d, "sha256:")
+	return d[:min(12, len(d))]
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bandsox/bandsox"
+)
+
+// initFlags are those of the reference's init, and a checksum.
+type initFlags struct {
+	kernelURL, kernelSHA, kernelOutput string
+	cniURL, cniDir                     string
+	rootfsURL, rootfsSHA, rootfsOutput string
+	skipKernel, skipCNI, skipRootfs    bool
+	force                              bool
+}
+
+func newInit(a *app) *cobra.Command {
+	var i initFlags
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Get what this machine lacks: a guest kernel",
+		Long: `Get a guest kernel and install it in the state directory: the one --kernel-url
+names, else the Firecracker project's, else Debian's cloud kernel. What is there
+is left alone, unless --force is given; an interrupted download goes on.
+
+A base file system and CNI plugins, which the Python BandSox wanted, are fetched
+only when their URLs are given.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.init(cmd, i) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&i.kernelURL, "kernel-url", "", "URL (http, https, file) or path of a vmlinux, a bzImage or a Debian kernel package")
+	f.StringVar(&i.kernelSHA, "kernel-sha256", "", "its checksum")
+	f.StringVar(&i.kernelOutput, "kernel-output", "", "copy the vmlinux here too")
+	f.StringVar(&i.cniURL, "cni-url", "", "URL or path of a tar.gz of CNI plugins")
+	f.StringVar(&i.cniDir, "cni-dir", "cni/bin", "directory to unpack them into")
+	f.StringVar(&i.rootfsURL, "rootfs-url", "", "URL or path of a base file system")
+	f.StringVar(&i.rootfsSHA, "rootfs-sha256", "", "its checksum")
+	f.StringVar(&i.rootfsOutput, "rootfs-output", "storage/images/bandsox-base.ext4", "file to copy it to")
+	f.BoolVar(&i.skipKernel, "skip-kernel", false, "get no kernel")
+	f.BoolVar(&i.skipCNI, "skip-cni", false, "get no CNI plugins")
+	f.BoolVar(&i.skipRootfs, "skip-rootfs", false, "get no base file system")
+	f.BoolVar(&i.force, "force", false, "replace what is there")
+	return cmd
+}
+
+func (a *app) init(cmd *cobra.Command, i initFlags) error {
+	ctx := cmd.Context()
+	var report func(what string, done, total int64)
+	if !a.quiet {
+		a.bars = newProgress(os.Stderr)
+		report = a.bars.update
+		defer a.bars.finish()
+	}
+	if !i.skipKernel {
+		k, err := bandsox.Init(ctx, bandsox.InitOptions{Storage: a.storage, Kernel: i.kernelURL, KernelSHA256: i.kernelSHA,
+			KernelOutput: i.kernelOutput, Force: i.force, Progress: report})
+		a.bars.finish()
+		if err != nil {
+			return err
+		}
+		fmt.Printf("Kernel %s from %s: %s\n", k.Version, k.Source, k.Path)
+	}
+	if !i.skipRootfs && i.rootfsURL != "" && !skip("rootfs", i.rootfsOutput, i.force) {
+		if err := bandsox.Fetch(ctx, i.rootfsURL, i.rootfsOutput, i.rootfsSHA, report); err != nil {
+			return err
+		}
+		fmt.Printf("Root file system: %s\n", i.rootfsOutput)
+	}
+	if !i.skipCNI && i.cniURL != "" && !skip("CNI plugins", i.cniDir, i.force) {
+		if err := bandsox.FetchTarball(ctx, i.cniURL, i.cniDir, report); err != nil {
+			return err
+		}
+		fmt.Printf("CNI plugins: %s\n", i.cniDir)
+	}
+	return nil
+}
+
+// skip says so when path is there: a file, or a directory that isn't empty.
+func skip(what, path string, force bool) bool {
+	st, err := os.Stat(path)
+	if err != nil || force {
+		return false
+	}
+	if st.IsDir() {
+		if entries, err := os.ReadDir(path); err != nil || len(entries) == 0 {
+			return false
+		}
+	}
+	fmt.Printf("Skipping %s: %s already exists (use --force to replace it)\n", what, path)
+	return true
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// interrupts decides what Ctrl-C and its like do. While a program runs in a
+// sandbox the first goes to it; otherwise the first cancels what is under way
+// and lets it be undone. The second leaves at once.
+type interrupts struct {
+	mu     sync.Mutex
+	pass   func(syscall.Signal) // to the program that runs, if one does
+	atExit []func()             // what must be put right even then: the terminal, the machine
+	seen   int
+}
+
+func watchInterrupts(cancel context.CancelFunc) *interrupts {
+	in := &interrupts{}
+	c := make(chan os.Signal, 4)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		for s := range c {
+			in.got(s.(syscall.Signal), cancel)
+		}
+	}()
+	return in
+}
+
+func (in *interrupts) got(s syscall.Signal, cancel context.CancelFunc) {
+	in.mu.Lock()
+	in.seen++
+	seen, pass, atExit := in.seen, in.pass, in.atExit
+	in.mu.Unlock()
+	switch {
+	case seen > 1:
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for _, f := range atExit {
+				f()
+			}
+		}()
+		select {
+		case <-done:
+		case <-time.After(time.Second):
+		}
+		os.Exit(128 + int(s))
+	case pass != nil:
+		go pass(s) // the sandbox may not answer
+	default:
+		cancel()
+	}
+}
+
+// interrupted reports whether an interrupt came.
+func (in *interrupts) interrupted() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.seen > 0
+}
+
+// passTo sends interrupts to the program that runs; nil: no more.
+func (in *interrupts) passTo(pass func(syscall.Signal)) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.pass = pass
+}
+
+// onExit adds what a second interrupt must still do; the returned func takes it back.
+func (in *interrupts) onExit(f func()) (undo func()) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	i := len(in.atExit)
+	in.atExit = append(in.atExit, f)
+	return func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.atExit[i] = func() {}
+	}
+}

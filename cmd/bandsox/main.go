@@ -1,0 +1,145 @@
+// Command bandsox runs programs in microVMs made from container images.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bandsox/bandsox"
+)
+
+// version is linked in by make; go install leaves the module's own.
+var version = ""
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	// A reader that goes away (| head) is an error to handle, not a sudden end
+	// that would leave a machine behind.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cmd := newRoot(&app{interrupts: watchInterrupts(cancel)})
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	return report(os.Stderr, err)
+}
+
+// app is what the commands share: the global flags and what follows from them.
+type app struct {
+	storage  string
+	driver   string
+	accel    string
+	agent    string
+	mirrors  []string
+	insecure []string
+	caFiles  []string
+	quiet    bool
+	verbose  bool
+
+	interrupts *interrupts
+	bars       *progress
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bandsox",
+		Short: "Run programs in microVMs made from container images",
+		Long: `BandSox gives a program its own computer in a blink: a microVM made from a
+container image, with its own kernel, to run code in that you don't trust.
+
+  bandsox doctor                              what this machine can do
+  bandsox init                                get a guest kernel, once
+  bandsox run alpine uname -a                 run a program and throw the microVM away
+  tar c . | bandsox run -i alpine tar x       pipes keep every byte
+  bandsox run -it debian                      a shell in one`,
+		Version:           buildVersion(),
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRun:  func(*cobra.Command, []string) { a.setLog() },
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.storage, "storage", "", "state directory (default $BANDSOX_STORAGE, else /var/lib/bandsox as root)")
+	f.StringVar(&a.driver, "driver", os.Getenv("BANDSOX_DRIVER"), "virtual machine monitor: qemu (default the best that runs here)")
+	f.StringVar(&a.accel, "accel", os.Getenv("BANDSOX_ACCEL"), "kvm or tcg (default kvm where it proves to work)")
+	f.StringVar(&a.agent, "agent", "", "guest agent program (default the one built in)")
+	f.StringArrayVar(&a.mirrors, "registry-mirror", nil, "HOST=MIRROR: try MIRROR before registry HOST; repeatable")
+	f.StringArrayVar(&a.insecure, "insecure-registry", nil, "speak plain HTTP, or TLS unverified, to registry HOST; repeatable")
+	f.StringArrayVar(&a.caFiles, "registry-ca", nil, "trust the certificate authorities in this PEM file; repeatable")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress")
+	f.BoolVar(&a.verbose, "verbose", false, "log what happens behind the scenes")
+	_ = f.MarkHidden("agent")
+	root.AddCommand(
+		newRun(a), newCreate(a), newExec(a), newCopy(a),
+		newList(a), newInspect(a), newLogs(a),
+		newStart(a), newStop(a), newKill(a), newRemove(a),
+		newImage(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
+	)
+	return root
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.Println("bandsox " + buildVersion())
+			return nil
+		},
+	}
+}
+
+func (a *app) setLog() {
+	level := slog.LevelWarn
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+}
+
+// open opens the manager with the global flags. The caller closes it.
+func (a *app) open(ctx context.Context) (*bandsox.Manager, error) {
+	mirrors, err := parseMirrors(a.mirrors)
+	if err != nil {
+		return nil, err
+	}
+	cfg := bandsox.Config{
+		Storage: a.storage, Driver: a.driver, Accel: a.accel, Agent: a.agent,
+		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles, Stdin: os.Stdin},
+	}
+	if !a.quiet {
+		a.bars = newProgress(os.Stderr)
+		cfg.Progress = a.bars.update
+	}
+	return bandsox.Open(ctx, cfg)
+}
+
+// with runs f with an open manager and closes it whatever happens.
+func (a *app) with(ctx context.Context, f func(*bandsox.Manager) error) error {
+	m, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	err = f(m)
+	a.bars.finish()
+	return err
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bandsox/bandsox"
+)
+
+// programFlags are the flags of every command that runs a program in a sandbox.
+type programFlags struct {
+	workdir     string
+	user        string
+	timeout     time.Duration
+	interactive bool
+	tty         bool
+	json        bool
+}
+
+func (p *programFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&p.workdir, "workdir", "w", "", "directory to run it in (default the image's)")
+	f.StringVarP(&p.user, "user", "u", "", "run it as NAME, UID, NAME:GROUP or UID:GID (default the image's)")
+	f.DurationVar(&p.timeout, "timeout", 0, "kill it, and all it started, after this long: 30s, 5m; exit code 124")
+	f.BoolVarP(&p.interactive, "interactive", "i", false, "connect its standard input to ours")
+	f.BoolVarP(&p.tty, "tty", "t", false, "give it a terminal")
+	f.BoolVar(&p.json, "json", false, "print one JSON object with its output and exit code")
+	f.SetInterspersed(false) // what follows the image or sandbox is the program's own
+}
+
+// job is one program run for the command line: its streams, terminal and end.
+type job struct {
+	flags  programFlags
+	app    *app
+	out    bytes.Buffer // with --json
+	errOut bytes.Buffer
+	tty    *localTTY
+}
+
+func (a *app) newJob(p programFlags) (*job, error) {
+	j := &job{flags: p, app: a}
+	if p.tty && p.json {
+		return nil, usageError("--tty and --json don't go together: a terminal mixes output and errors")
+	}
+	if p.timeout < 0 {
+		return nil, usageError("--timeout %v: must not be negative", p.timeout)
+	}
+	if p.tty {
+		tty, err := openTTY(p.interactive)
+		if err != nil {
+			return nil, err
+		}
+		j.tty = tty
+	}
+	return j, nil
+}
+
+// prepare connects cmd to our streams.
+func (j *job) prepare(cmd *bandsox.Cmd) {
+	j.app.bars.finish()
+	cmd.Dir, cmd.User, cmd.Timeout = j.flags.workdir, j.flags.user, j.flags.timeout
+	if j.flags.interactive {
+		cmd.Stdin = os.Stdin
+	}
+	cmd.Stdout, cmd.Stderr = io.Writer(os.Stdout), io.Writer(os.Stderr)
+	if j.flags.json {
+		cmd.Stdout, cmd.Stderr = &j.out, &j.errOut
+	}
+	if j.tty != nil {
+		j.tty.connect(cmd)
+	}
+	j.app.interrupts.passTo(func(s syscall.Signal) { _ = cmd.Signal(s) })
+}
+
+// result is what --json prints. Output that is not UTF-8 comes as *_base64.
+type result struct {
+	ID           string          `json:"id"`
+	Image        string          `json:"image"`
+	ExitCode     int             `json:"exit_code"`
+	Signal       int             `json:"signal,omitempty"`
+	Timeout      bool            `json:"timeout,omitempty"`
+	OOM          bool            `json:"oom,omitempty"`
+	Stdout       *string         `json:"stdout,omitempty"`
+	StdoutBase64 []byte          `json:"stdout_base64,omitempty"`
+	Stderr       *string         `json:"stderr,omitempty"`
+	StderrBase64 []byte          `json:"stderr_base64,omitempty"`
+	Error        string          `json:"error,omitempty"`
+	Code         bandsox.Code    `json:"code,omitempty"`
+	Hint         string          `json:"hint,omitempty"`
+	Phases       []bandsox.Phase `json:"phases,omitempty"`
+}
+
+// finish puts the terminal right and, with --json, prints the result.
+func (j *job) finish(info bandsox.Info, err error) error {
+	j.app.interrupts.passTo(nil)
+	if j.tty != nil {
+		j.tty.restore()
+	}
+	if errors.Is(err, context.Canceled) && j.app.interrupts.interrupted() {
+		return exitCode(exitInterrupt)
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return exitCode(128 + int(syscall.SIGPIPE))
+	}
+	if !j.flags.json {
+		return err
+	}
+	r := result{ID: info.ID, Image: info.Image, Phases: info.Phases}
+	r.Stdout, r.StdoutBase64 = textOrBytes(j.out.Bytes())
+	r.Stderr, r.StderrBase64 = textOrBytes(j.errOut.Bytes())
+	var exit *bandsox.ExitError
+	var e *bandsox.Error
+	if err != nil {
+		r.ExitCode = report(io.Discard, err)
+	}
+	switch {
+	case errors.As(err, &exit):
+		r.Signal, r.Timeout, r.OOM = int(exit.Signal), exit.Timeout, exit.OOM
+	case errors.As(err, &e):
+		r.Error, r.Code, r.Hint = err.Error(), e.Code, e.Hint
+	case err != nil:
+		r.Error = err.Error()
+	}
+	if werr := writeJSON(os.Stdout, r); werr != nil {
+		return werr
+	}
+	return exitCode(r.ExitCode)
+}
+
+func textOrBytes(b []byte) (*string, []byte) {
+	if utf8.Valid(b) {
+		s := string(b)
+		return &s, nil
+	}
+	return nil, b
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func newRun(a *app) *cobra.Command {
+	var create createFlags
+	var program programFlags
+	var keep, rm bool
+	cmd := &cobra.Command{
+		Use:   "run [flags] IMAGE [COMMAND [ARG...]]",
+		Short: "Run a program in a new microVM and throw it away",
+		Long: `Run a program in a new microVM and throw the microVM away.
+
+IMAGE is a name (looked for in the local store, then a running docker daemon,
+then its registry), or docker-daemon:NAME, docker-archive:FILE, oci-archive:FILE,
+oci:DIR, dir:DIR, or bandsox/base, a Debian with Python made from Debian's own
+packages. Without COMMAND the image's own is run.
+
+The exit code is the program's own; 124 when --timeout ran out, 125 for errors
+of BandSox, 126 and 127 when the program can't be run or is not there, 128+N
+when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.`,
+		Example: `  bandsox run alpine uname -a
+  bandsox run -it --mem 1g python:3-alpine
+  tar c . | bandsox run -i alpine tar x
+  bandsox run --json --timeout 10s alpine sh -c 'echo hello'`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := create.options(args[0])
+			if err != nil {
+				return err
+			}
+			if keep && rm {
+				return usageError("--keep and --rm don't go together")
+			}
+			j, err := a.newJob(program)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				undo := a.interrupts.onExit(func() { j.abandon(m) })
+				defer undo()
+				info, err := m.Run(cmd.Context(), bandsox.RunOptions{CreateOptions: o, Args: args[1:], Keep: keep, Prepare: j.prepare})
+				if keep && info.ID != "" && !program.json {
+					defer cmd.PrintErrln("kept: " + info.ID)
+				}
+				return j.finish(info, err)
+			})
+		},
+	}
+	create.add(cmd.Flags(), bandsox.RunMemMiB)
+	program.add(cmd)
+	cmd.Flags().BoolVar(&keep, "keep", false, "leave the microVM running afterwards")
+	cmd.Flags().BoolVar(&rm, "rm", false, "throw the microVM away afterwards: the default, for docker's sake")
+	return cmd
+}
+
+// abandon is what a second Ctrl-C still does: the terminal, and no machine left.
+func (j *job) abandon(m *bandsox.Manager) {
+	if j.tty != nil {
+		j.tty.restore()
+	}
+	_ = m.Abandon()
+}
+
+func newExec(a *app) *cobra.Command {
+	var program programFlags
+	var env, envFiles []string
+	cmd := &cobra.Command{
+		Use:               "exec [flags] SANDBOX COMMAND [ARG...]",
+		Short:             "Run a program in a running sandbox",
+		Long:              `Run a program in a running sandbox. Exit codes are those of bandsox run.`,
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: a.completeSandboxes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			vars, err := parseEnv(envFiles, env)
+			if err != nil {
+				return err
+			}
+			j, err := a.newJob(program)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				sb, err := m.Get(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if j.tty != nil {
+					defer a.interrupts.onExit(j.tty.restore)()
+				}
+				c := sb.Command(args[1], args[2:]...)
+				j.prepare(c)
+				c.Env = envPairs(vars)
+				err = c.Run(cmd.Context())
+				info, _ := sb.Info(context.WithoutCancel(cmd.Context()))
+				info.Phases = nil
+				return j.finish(info, err)
+			})
+		},
+	}
+	program.add(cmd)
+	cmd.Flags().StringArrayVarP(&env, "env", "e", nil, "KEY=VALUE, or KEY to pass this one on; repeatable")
+	cmd.Flags().StringArrayVar(&envFiles, "env-file", nil, "file of KEY=VALUE lines; repeatable")
+	return cmd
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bandsox/bandsox"
+)
+
+func newCreate(a *app) *cobra.Command {
+	var create createFlags
+	cmd := &cobra.Command{
+		Use:               "create [flags] IMAGE",
+		Short:             "Make a sandbox and leave it running",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := create.options(args[0])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				sb, err := m.Create(cmd.Context(), o)
+				if err != nil {
+					return err
+				}
+				a.bars.finish()
+				fmt.Printf("VM created: %s\n", sb.ID())
+				return nil
+			})
+		},
+	}
+	create.add(cmd.Flags(), bandsox.DefaultMemMiB)
+	return cmd
+}
+
+func newList(a *app) *cobra.Command {
+	var all, asJSON, idsOnly bool
+	cmd := &cobra.Command{
+		Use: "ps", Aliases: []string{"list", "ls"}, Short: "List sandboxes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				list, err := m.List(cmd.Context(), bandsox.ListOptions{})
+				if err != nil {
+					return err
+				}
+				shown := []bandsox.Info{}
+				for _, i := range list {
+					if all || i.Status != bandsox.StateStopped && i.Status != bandsox.StateFailed {
+						shown = append(shown, i)
+					}
+				}
+				switch {
+				case asJSON:
+					return writeJSON(os.Stdout, shown)
+				case idsOnly:
+					for _, i := range shown {
+						fmt.Println(i.ID)
+					}
+					return nil
+				}
+				t := newTable("ID", "NAME", "IMAGE", "STATUS", "CPU", "MEM", "CREATED")
+				for _, i := range shown {
+					t.row(i.ID, i.Name, i.Image, string(i.Status), fmt.Sprint(i.VCPU), bytesText(int64(i.MemMiB)<<20), ago(i.CreatedAt.Time))
+				}
+				return t.print(os.Stdout)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "stopped and failed ones too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&idsOnly, "ids", false, "print ids only")
+	return cmd
+}
+
+func newInspect(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "inspect SANDBOX", Short: "Print all there is to know of a sandbox as JSON", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeSandboxes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+				info, err := sb.Info(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return writeJSON(os.Stdout, info)
+			})
+		},
+	}
+}
+
+func newLogs(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "logs SANDBOX", Short: "Print what the guest's kernel and agent have printed", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeSandboxes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+				r, err := sb.Console(cmd.Context())
+				if err != nil {
+					return err
+				}
+				defer r.Close()
+				_, err = io.Copy(os.Stdout, r)
+				return err
+			})
+		},
+	}
+}
+
+func newStart(a *app) *cobra.Command {
+	return a.verb("start SANDBOX...", "Boot a stopped sandbox again, with the disk it has", "started", (*bandsox.Sandbox).Start)
+}
+
+func newStop(a *app) *cobra.Command {
+	grace := bandsox.DefaultGrace
+	cmd := a.verb("stop SANDBOX...", "End a sandbox's programs, write its disk out and power it off", "stopped",
+		func(sb *bandsox.Sandbox, ctx context.Context) error { return sb.Stop(ctx, grace) })
+	cmd.Flags().DurationVar(&grace, "grace", bandsox.DefaultGrace, "time between SIGTERM and SIGKILL")
+	return cmd
+}
+
+func newKill(a *app) *cobra.Command {
+	return a.verb("kill SANDBOX...", "End a sandbox's machine at once, as a power cut would", "killed", (*bandsox.Sandbox).Kill)
+}
+
+func newRemove(a *app) *cobra.Command {
+	var force bool
+	cmd := a.verb("rm SANDBOX...", "Throw sandboxes away", "deleted", func(sb *bandsox.Sandbox, ctx context.Context) error {
+		info, err := sb.Info(ctx)
+		if err != nil {
+			return err
+		}
+		if !force && (info.Status == bandsox.StateRunning || info.Status == bandsox.StatePaused) {
+			return &bandsox.Error{Code: bandsox.CodeConflict, Op: "rm", ID: sb.ID(), Err: fmt.Errorf("it is %s", info.Status), Hint: "bandsox rm -f " + sb.ID()}
+		}
+		return sb.Delete(ctx)
+	})
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "running ones too")
+	return cmd
+}
+
+// verb is a command that does one thing to each sandbox named.
+func (a *app) verb(use, short, done string, do func(*bandsox.Sandbox, context.Context) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeSandboxes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				var first error
+				for _, ref := range args {
+					sb, err := m.Get(cmd.Context(), ref)
+					if err == nil {
+						err = do(sb, cmd.Context())
+					}
+					switch {
+					case err == nil:
+						fmt.Printf("VM %s %s.\n", ref, done)
+					case first == nil:
+						first = err
+					default:
+						report(os.Stderr, err)
+					}
+				}
+				return first
+			})
+		},
+	}
+}
+
+func (a *app) withSandbox(ctx context.Context, ref string, f func(*bandsox.Sandbox) error) error {
+	return a.with(ctx, func(m *bandsox.Manager) error {
+		sb, err := m.Get(ctx, ref)
+		if err != nil {
+			return err
+		}
+		return f(sb)
+	})
+}
+
+func newCleanup(a *app) *cobra.Command {
+	var dryRun, asJSON bool
+	cmd := &cobra.Command{
+		Use: "cleanup", Short: "Reclaim what killed processes left behind", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				found, err := m.Cleanup(cmd.Context(), dryRun)
+				if asJSON {
+					if werr := writeJSON(os.Stdout, found); err == nil {
+						err = werr
+					}
+					return err
+				}
+				word := "reclaimed"
+				if dryRun {
+					word = "would reclaim"
+				}
+				for _, l := range found {
+					fmt.Printf("%s %s %s: %s\n", word, l.Kind, l.ID, l.Why)
+				}
+				if len(found) == 0 && err == nil {
+					fmt.Println("Nothing to clean up.")
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be reclaimed")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// ago is a time as people say it.
+func ago(t time.Time) string {
+	d := time.Since(t)
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if n := int(d / u.unit); n >= 1 {
+			s := ""
+			if n > 1 {
+				s = "s"
+			}
+			return fmt.Sprintf("%d %s%s ago", n, u.name, s)
+		}
+	}
+	return "now"
+}

@@ -1,0 +1,124 @@
+package bandsox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/bandsox/bandsox/internal/vm/vmtest"
+)
+
+// TestMain lets the test program be, besides the tests, the process fake's
+// machine and the creator that is killed.
+func TestMain(m *testing.M) {
+	if at := os.Getenv("BANDSOX_TEST_DIE_AT"); at != "" {
+		os.Unsetenv("BANDSOX_TEST_DIE_AT") // the machine that it starts is this program too
+		os.Exit(createAndDie(at))
+	}
+	vmtest.Main(func() int {
+		code := m.Run()
+		if code == 0 {
+			if err := goleak.Find(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return code
+	})
+}
+
+var steps = []string{"record", "image", "disk", "machine", "boot", "running"}
+
+// createAndDie creates a sandbox and kills itself, as by kill -9, at a step.
+func createAndDie(at string) int {
+	ctx := context.Background()
+	m, err := openFake(ctx, os.Getenv("BANDSOX_TEST_DIR"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	step = func(name string) {
+		if name == at {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+	sb, err := m.Create(ctx, CreateOptions{Image: os.Getenv("BANDSOX_TEST_IMAGE"), Name: "box", AutoRemove: true})
+	if err == nil && at == "deleted" {
+		err = sb.Delete(ctx)
+	}
+	fmt.Fprintln(os.Stderr, "still alive:", err)
+	return 1
+}
+
+// TestKilledCreator kills the creating process at every step: the next manager
+// undoes what it did, and a second create of the same name works.
+func TestKilledCreator(t *testing.T) {
+	image := testImage(t)
+	for _, at := range append(steps, "deleted") {
+		t.Run(at, func(t *testing.T) {
+			dir := t.TempDir()
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), "BANDSOX_TEST_DIE_AT="+at, "BANDSOX_TEST_DIR="+dir, "BANDSOX_TEST_IMAGE="+image)
+			var out bytes.Buffer
+			cmd.Stderr = &out
+			err := cmd.Run()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				t.Fatalf("the creator was not killed: %v\n%s", err, out.String())
+			}
+			m := newManager(t, dir) // its Open undoes
+			if list, err := m.List(t.Context(), ListOptions{}); err != nil || len(list) > 0 {
+				t.Errorf("still there: %+v %v", list, err)
+			}
+			nothingLeft(t, dir)
+			sb := create(t, m, CreateOptions{Image: image, Name: "box"})
+			if out, err := sb.Shell("echo fine").Output(t.Context()); err != nil || string(out) != "fine\n" {
+				t.Errorf("a second create: %q %v", out, err)
+			}
+		})
+	}
+}
+
+// TestCleanupSeesWhatIsLeft lets cleanup, not Open, find what is nobody's.
+func TestCleanupSeesWhatIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	m := newManager(t, dir)
+	sb := create(t, m, CreateOptions{})
+	stray := m.store.Sandbox("strayxstrayxstrayxst")
+	if err := os.MkdirAll(stray, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// A machine whose record is lost.
+	lost := create(t, m, CreateOptions{})
+	if err := m.store.Remove(t.Context(), lost.ID()); err != nil {
+		t.Fatal(err)
+	}
+	for _, dryRun := range []bool{true, false} {
+		found, err := m.Cleanup(t.Context(), dryRun)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kinds []string
+		for _, l := range found {
+			kinds = append(kinds, l.Kind)
+		}
+		if got := strings.Join(kinds, " "); got != "machine directory directory" {
+			t.Errorf("dry run %v found %q: %+v", dryRun, got, found)
+		}
+	}
+	if found, err := m.Cleanup(t.Context(), false); err != nil || len(found) > 0 {
+		t.Errorf("a second cleanup found %+v %v", found, err)
+	}
+	if out, err := sb.Shell("echo alive").Output(t.Context()); err != nil || string(out) != "alive\n" {
+		t.Errorf("cleanup hurt a living sandbox: %q %v", out, err)
+	}
+}

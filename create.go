@@ -1,0 +1,316 @@
+package bandsox
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bandsox/bandsox/internal/agent"
+	"github.com/bandsox/bandsox/internal/disk"
+	"github.com/bandsox/bandsox/internal/store"
+	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// CreateOptions says what to create. Only Image is needed.
+type CreateOptions struct {
+	Image       string            // a name, or docker-daemon:, docker-archive:, oci-archive:, oci:, dir:
+	Name        string            // unique among sandboxes; may be empty
+	VCPU        int               // default 1
+	MemMiB      int               // default 128
+	DiskSizeMiB int               // default 4096: the most it can hold, not what it takes
+	Env         map[string]string // of every program in it, over the image's
+	Metadata    map[string]any    // the caller's own
+	Pull        PullPolicy        // default PullMissing
+	// AutoRemove throws the sandbox away when its creator is gone: by the next
+	// manager that opens the state directory.
+	AutoRemove bool
+}
+
+// The defaults and limits of a sandbox's shape.
+const (
+	DefaultVCPU        = 1
+	DefaultMemMiB      = 128
+	DefaultDiskSizeMiB = 4096
+	minMemMiB          = 64
+	minDiskSizeMiB     = 64
+	maxVCPU            = 32
+	maxMemMiB          = 1 << 20
+	maxDiskSizeMiB     = 16 << 20
+	maxMetadataBytes   = 64 << 10
+)
+
+// bootTimeout is when a guest that has said nothing is given up. On a busy host
+// without KVM a boot takes some ten seconds.
+const bootTimeout = 2 * time.Minute
+
+func (o *CreateOptions) defaults() {
+	if o.VCPU == 0 {
+		o.VCPU = DefaultVCPU
+	}
+	if o.MemMiB == 0 {
+		o.MemMiB = DefaultMemMiB
+	}
+	if o.DiskSizeMiB == 0 {
+		o.DiskSizeMiB = DefaultDiskSizeMiB
+	}
+	if o.Pull == "" {
+		o.Pull = PullMissing
+	}
+	if o.Metadata == nil {
+		o.Metadata = map[string]any{}
+	}
+}
+
+func (o *CreateOptions) check() error {
+	within := func(what string, v, low, high int) error {
+		if v < low || v > high {
+			return wire.Errorf(CodeInvalid, "%s %d: must be from %d to %d", what, v, low, high)
+		}
+		return nil
+	}
+	for _, err := range []error{
+		within("vcpu", o.VCPU, 1, maxVCPU),
+		within("mem MiB", o.MemMiB, minMemMiB, maxMemMiB),
+		within("disk size MiB", o.DiskSizeMiB, minDiskSizeMiB, maxDiskSizeMiB),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case o.Image == "":
+		return wire.Errorf(CodeInvalid, "no image given")
+	case o.Name != "" && !store.ValidName(o.Name):
+		return wire.Errorf(CodeInvalid, "name %q: letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit", o.Name)
+	case o.Pull != PullMissing && o.Pull != PullAlways && o.Pull != PullNever:
+		return wire.Errorf(CodeInvalid, "pull policy %q: must be missing, always or never", o.Pull)
+	}
+	for k, v := range o.Env {
+		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
+			return wire.Errorf(CodeInvalid, "environment variable %q: a name has no '=', and neither part a NUL", k)
+		}
+	}
+	if b, err := json.Marshal(o.Metadata); err != nil || len(b) > maxMetadataBytes {
+		return wire.Errorf(CodeInvalid, "metadata: must be JSON of at most %d bytes", maxMetadataBytes)
+	}
+	return nil
+}
+
+// Create makes a sandbox from an image and returns when programs can be run in
+// it. On error nothing of it is left.
+func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err error) {
+	o.defaults()
+	defer func() { err = fail("create", o.Image, err) }()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	var undo stack
+	defer func() {
+		if err != nil {
+			undo.run(m)
+		}
+	}()
+	times := newPhases()
+
+	sb := &Sandbox{m: m, id: store.NewID(), owner: m.store.Self()}
+	sb.info = Info{ID: sb.id, Name: o.Name, Image: o.Image, VCPU: o.VCPU, MemMiB: o.MemMiB, DiskSizeMiB: o.DiskSizeMiB,
+		CreatedAt: Epoch{time.Now()}, Status: StateCreating, Env: o.Env, Metadata: o.Metadata, AutoRemove: o.AutoRemove}
+	row, err := sb.row()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.store.Insert(ctx, row); err != nil {
+		return nil, err
+	}
+	undo.push("record", func(ctx context.Context) error { return m.store.Remove(ctx, sb.id) })
+	step("record")
+
+	img, err := m.claim(ctx, sb, o.Pull)
+	if err != nil {
+		return nil, err
+	}
+	times.done("image")
+	step("image")
+
+	undo.push("directory", func(context.Context) error { return os.RemoveAll(m.store.Sandbox(sb.id)) })
+	if err := os.MkdirAll(m.store.Machine(sb.id), 0o700); err != nil {
+		return nil, err
+	}
+	if err := disk.Create(ctx, m.store.Disk(sb.id), o.DiskSizeMiB); err != nil {
+		return nil, err
+	}
+	times.done("disk")
+	step("disk")
+
+	if err := sb.boot(ctx, img.Digest, times, &undo); err != nil {
+		return nil, err
+	}
+	if err := sb.save(ctx, func(i *Info) { i.Phases = times.list }); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	m.live[sb.id] = sb
+	m.mu.Unlock()
+	return sb, nil
+}
+
+// claim finds or builds the base of the sandbox's image and writes into the
+// record that it is in use, all under the base's lock: a prune can't come between.
+func (m *Manager) claim(ctx context.Context, sb *Sandbox, pull PullPolicy) (Image, error) {
+	for {
+		img, err := m.base(ctx, sb.info.Image, pull)
+		if err != nil {
+			return Image{}, err
+		}
+		lock, err := store.Lock(ctx, m.store.BaseLock(img.Digest))
+		if err != nil {
+			return Image{}, err
+		}
+		if _, err = os.Stat(m.store.BaseInfo(img.Digest)); err == nil {
+			err = sb.save(ctx, func(i *Info) { i.Digest, i.Config = img.Digest, img.Config })
+			lock.Unlock()
+			return img, err
+		}
+		lock.Unlock()
+	}
+}
+
+// boot starts the sandbox's machine and makes it ready. Create and Start share it.
+func (sb *Sandbox) boot(ctx context.Context, digest string, times *phases, undo *stack) error {
+	m := sb.m
+	art, err := m.artifact(ctx)
+	if err != nil {
+		return err
+	}
+	lock, err := store.TryLock(m.store.SandboxLock(sb.id))
+	if err != nil {
+		return wire.Errorf(CodeConflict, "sandbox %s is in use: %w", sb.id, err)
+	}
+	undo.push("lock", func(context.Context) error { return lock.Unlock() })
+	times.done("kernel")
+
+	machine, err := m.driver.Boot(ctx, vm.Spec{
+		ID: sb.id, Dir: m.store.Machine(sb.id), VCPU: sb.info.VCPU, MemMiB: sb.info.MemMiB,
+		Kernel: art.kernel, Initrd: art.initrd,
+		Drives: []vm.Drive{{Path: m.store.Base(digest), ReadOnly: true}, {Path: m.store.Disk(sb.id)}},
+	})
+	if err != nil {
+		return err
+	}
+	undo.push("machine", func(context.Context) error { return machine.Kill() })
+	h := machine.Handle()
+	if err := sb.save(ctx, func(i *Info) { i.Machine, i.PID, i.Kernel = &h, h.PID, art.digest }); err != nil {
+		return err
+	}
+	times.done("machine")
+	step("machine")
+
+	bootCtx, cancel := context.WithTimeoutCause(ctx, bootTimeout, wire.Errorf(CodeTimeout, "the guest said nothing for %v", bootTimeout))
+	defer cancel()
+	client, err := agent.Connect(bootCtx, machine.Dial)
+	if err != nil {
+		return sb.bootError(bootCtx, machine, err)
+	}
+	undo.push("agent", func(context.Context) error { return client.Close() })
+	times.done("boot")
+	step("boot")
+
+	if err := client.Identity(ctx, sb.identity()); err != nil {
+		return err
+	}
+	times.done("identity")
+	if err := sb.save(ctx, func(i *Info) { i.Status, i.Reason, i.AgentReady = StateRunning, "", true }); err != nil {
+		return err
+	}
+	step("running")
+	sb.hold(machine, client, lock)
+	return nil
+}
+
+// bootError says why a guest never answered, with the last of its console.
+func (sb *Sandbox) bootError(ctx context.Context, machine vm.Machine, err error) error {
+	select {
+	case <-machine.Done():
+		if merr := machine.Err(); merr != nil {
+			err = merr
+		} else {
+			err = wire.Errorf(CodeUnavailable, "the guest ended before it was ready: %w", err)
+		}
+	default:
+		if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+			err = cause
+		}
+	}
+	if tail := consoleTail(machine, 600); tail != "" {
+		return wire.Errorf(classify(err), "%w; its console ends with:\n%s", err, tail)
+	}
+	return err
+}
+
+// identity is who the guest shall be: the same after a boot and after a restore.
+func (sb *Sandbox) identity() wire.Identity {
+	name := sb.info.Name
+	if name == "" {
+		name = sb.id[:12]
+	}
+	host := strings.ReplaceAll(name, "_", "-")
+	sum := sha256.Sum256([]byte("machine-id " + sb.id))
+	return wire.Identity{
+		Hostname:  host,
+		MachineID: hex.EncodeToString(sum[:16]),
+		Hosts:     map[string]string{host: "127.0.1.1"},
+		Env:       append(slices.Clone(sb.info.Config.Env), envList(sb.info.Env)...),
+	}
+}
+
+func envList(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, k+"="+env[k])
+	}
+	return list
+}
+
+// stack is what must be undone when a later step fails, the last first.
+type stack struct {
+	what []string
+	do   []func(context.Context) error
+}
+
+func (s *stack) push(what string, do func(context.Context) error) {
+	s.what, s.do = append(s.what, what), append(s.do, do)
+}
+
+// run undoes everything. It has its own time: the caller's context may be what ended.
+func (s *stack) run(m *Manager) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for i := len(s.do) - 1; i >= 0; i-- {
+		if err := s.do[i](ctx); err != nil {
+			m.log.Error("undoing a failed start", "what", s.what[i], "err", err)
+		}
+	}
+}
+
+// step is where tests kill the process.
+var step = func(name string) {}
+
+// String is the phases on one line: "image 0.2s, boot 1.1s".
+func phaseString(list []Phase) string {
+	var b strings.Builder
+	for i, p := range list {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %.2fs", p.Name, p.Duration.Seconds())
+	}
+	return b.String()
+}

@@ -1,0 +1,95 @@
+package bandsox
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/bandsox/bandsox/internal/image"
+	"github.com/bandsox/bandsox/internal/vm"
+)
+
+// State is what a sandbox is doing.
+type State string
+
+// The states.
+const (
+	StateCreating State = "creating" // not ready yet, or its creator died
+	StateRunning  State = "running"
+	StatePaused   State = "paused"
+	StateStopped  State = "stopped" // its disk is kept; Start boots it again
+	StateFailed   State = "failed"  // its machine died by itself
+)
+
+// Info is all there is to know of a sandbox: it is the record on disk and the
+// object of the API.
+type Info struct {
+	ID          string            `json:"id"`
+	Name        string            `json:"name,omitempty"`
+	Image       string            `json:"image"`
+	Digest      string            `json:"digest"`
+	VCPU        int               `json:"vcpu"`
+	MemMiB      int               `json:"mem_mib"`
+	DiskSizeMiB int               `json:"disk_size_mib"`
+	CreatedAt   Epoch             `json:"created_at"`
+	Status      State             `json:"status"`
+	Reason      string            `json:"reason,omitempty"` // why it is failed
+	Env         map[string]string `json:"env_vars,omitempty"`
+	Metadata    map[string]any    `json:"metadata"`
+	Config      image.Config      `json:"config"`           // of the image
+	Kernel      string            `json:"kernel,omitempty"` // digest
+	PID         int               `json:"pid,omitempty"`    // of the machine's process
+	Machine     *vm.Handle        `json:"machine,omitempty"`
+	AutoRemove  bool              `json:"auto_remove,omitempty"`
+	AgentReady  bool              `json:"agent_ready,omitempty"`
+	Phases      []Phase           `json:"phases,omitempty"` // of the last start, in order
+}
+
+// ImageConfig is what an image says of how it wants to be run.
+type ImageConfig = image.Config
+
+// Phase is one step of a create and the time it took.
+type Phase struct {
+	Name     string        `json:"name"`
+	Duration time.Duration `json:"ns"`
+}
+
+// Epoch is a time that travels as seconds since 1970 with a fraction, as the
+// reference's API has it.
+type Epoch struct{ time.Time }
+
+// MarshalJSON writes seconds, to the microsecond.
+func (e Epoch) MarshalJSON() ([]byte, error) {
+	if e.IsZero() {
+		return []byte("0"), nil
+	}
+	return json.Marshal(float64(e.UnixMicro()) / 1e6)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (e *Epoch) UnmarshalJSON(b []byte) error {
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	if f == 0 {
+		*e = Epoch{}
+		return nil
+	}
+	e.Time = time.UnixMicro(int64(math.Round(f * 1e6)))
+	return nil
+}
+
+// phases is a stopwatch for the steps of one operation.
+type phases struct {
+	list []Phase
+	last time.Time
+}
+
+func newPhases() *phases { return &phases{last: time.Now()} }
+
+func (p *phases) done(name string) {
+	now := time.Now()
+	p.list = append(p.list, Phase{name, now.Sub(p.last)})
+	p.last = now
+}

@@ -1,0 +1,74 @@
+package bandsox
+
+import (
+	"context"
+	"os"
+
+	"github.com/bandsox/bandsox/internal/kernel"
+	"github.com/bandsox/bandsox/internal/store"
+)
+
+// InitOptions says how to set a state directory up. The zero value is right
+// for most: find a guest kernel wherever there is one.
+type InitOptions struct {
+	Storage string // default as in Config
+
+	Kernel       string // a path or URL (http, https, file) of a vmlinux, a bzImage or a Debian kernel package; default: search
+	KernelSHA256 string // of what Kernel names, hex; "" is not checked
+	KernelOutput string // copy the vmlinux here too
+	Force        bool   // replace what is there
+
+	Progress func(what string, done, total int64)
+}
+
+// Kernel is an installed guest kernel.
+type Kernel struct {
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+	Source  string `json:"source"`
+	Path    string `json:"path"`
+}
+
+// Init installs a guest kernel, unless one is installed: the one named, else
+// the Firecracker project's, else Debian's. It may be run again at any time.
+func Init(ctx context.Context, o InitOptions) (Kernel, error) {
+	if o.Storage == "" {
+		dir, err := store.DefaultDir()
+		if err != nil {
+			return Kernel{}, fail("init", "", err)
+		}
+		o.Storage = dir
+	}
+	st, err := store.Open(ctx, o.Storage)
+	if err != nil {
+		return Kernel{}, fail("init", "", err)
+	}
+	defer st.Close()
+	k, err := kernel.Install(ctx, st.Kernels(), kernel.InstallOptions{
+		Source: o.Kernel, SHA256: o.KernelSHA256, Force: o.Force, Progress: o.Progress,
+		// What every driver of this build boots from.
+		Require: []string{"virtio_mmio", "virtio_blk", "virtio_console", "overlay", "ext4"},
+	})
+	if err != nil {
+		return Kernel{}, fail("init", "", err)
+	}
+	if o.KernelOutput != "" {
+		if _, err := os.Stat(o.KernelOutput); os.IsNotExist(err) || o.Force {
+			if err := k.Export(o.KernelOutput); err != nil {
+				return Kernel{}, fail("init", "", err)
+			}
+		}
+	}
+	return Kernel{Version: k.Version, Digest: k.Digest, Source: k.Source, Path: k.Vmlinux}, nil
+}
+
+// Fetch copies what a path or URL (http, https, file) names into the file to:
+// whole or not at all, going on where an interrupted download stopped.
+func Fetch(ctx context.Context, from, to, sha256 string, progress func(what string, done, total int64)) error {
+	return fail("fetch", from, kernel.Fetch(ctx, from, to, kernel.FetchOptions{SHA256: sha256, Progress: progress}))
+}
+
+// FetchTarball unpacks what a path or URL of a .tar or .tar.gz names into dir.
+func FetchTarball(ctx context.Context, from, dir string, progress func(what string, done, total int64)) error {
+	return fail("fetch", from, kernel.FetchTarball(ctx, from, dir, kernel.FetchOptions{Progress: progress}))
+}
