@@ -120,10 +120,19 @@ func (m *Mux) refuse(stream uint32, e *Error) error {
 }
 
 // ping sends one and waits for its answer; late answers to others are skipped.
-func (m *Mux) ping(ctx context.Context) error {
+func (m *Mux) ping(ctx context.Context, urgent bool) error {
+	select {
+	case m.pinging <- struct{}{}:
+	case <-m.done:
+		return m.Err()
+	case <-ctx.Done():
+		return contextError(ctx)
+	}
+	defer func() { <-m.pinging }()
+
 	n := rand.Uint64()
 	f := frame{typ: typePing, session: m.session, payload: binary.LittleEndian.AppendUint64(nil, n)}
-	if err := m.post(true, &f); err != nil {
+	if err := m.post(urgent, &f); err != nil {
 		return err
 	}
 	for {

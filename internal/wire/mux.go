@@ -12,7 +12,7 @@ const (
 	// MaxStreams is how many streams a session has open at once.
 	MaxStreams = 1024
 	// maxBacklog bounds the bytes of requests that nobody has accepted yet.
-	maxBacklog = 4 << 20
+	maxBacklog = 16 << 20
 	// lastWords is how long is read on after writing failed.
 	lastWords = time.Second
 )
@@ -255,15 +255,8 @@ func (m *Mux) remove(s *Stream) {
 	}
 }
 
-// Ping asks the other side's mux for an answer, past all queues.
-func (m *Mux) Ping(ctx context.Context) error {
-	select {
-	case m.pinging <- struct{}{}:
-	case <-m.done:
-		return m.Err()
-	case <-ctx.Done():
-		return contextError(ctx)
-	}
-	defer func() { <-m.pinging }()
-	return m.ping(ctx)
-}
+// Ping asks the other side's mux for an answer, past all queues here.
+func (m *Mux) Ping(ctx context.Context) error { return m.ping(ctx, true) }
+
+// Flush waits until the other side's mux has taken in what was sent so far.
+func (m *Mux) Flush(ctx context.Context) error { return m.ping(ctx, false) }

@@ -116,7 +116,8 @@ func (o *outbox) idle() bool {
 	return !o.writing && len(o.urgent)+len(o.bulk)+len(o.waiting) == 0
 }
 
-// close drops what is queued and lets run end, after a last frame if there is one.
+// close lets run end: at once, or, when there is a last frame, after it and
+// what was queued before it.
 func (o *outbox) close(last *frame) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -124,9 +125,11 @@ func (o *outbox) close(last *frame) {
 		return
 	}
 	o.closed = true
-	o.urgent, o.bulk, o.waiting = nil, nil, nil
+	o.waiting = nil
 	if last != nil {
-		o.urgent = last.append(nil)
+		o.bulk = last.append(o.bulk)
+	} else {
+		o.urgent, o.bulk = nil, nil
 	}
 	o.wake.Signal()
 }
