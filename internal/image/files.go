@@ -54,6 +54,9 @@ const maxArchiveFiles = 100_000
 func indexTar(ctx context.Context, f *os.File) (*tarFiles, error) {
 	t := &tarFiles{f: f, index: map[string]section{}}
 	links := map[string]string{} // docker save links layers that are the same
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, wire.Errorf(wire.Unavailable, "reading archive: %w", err)
+	}
 	tr := tar.NewReader(f)
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
@@ -174,10 +177,6 @@ func spoolPlain(ctx context.Context, r io.Reader, o Options) (*os.File, error) {
 		return nil, err
 	case err != nil:
 		return nil, wire.Errorf(wire.Invalid, "reading archive: %w", err)
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		f.Close()
-		return nil, scratchError(o.Scratch, err)
 	}
 	return f, nil
 }

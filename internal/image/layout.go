@@ -14,15 +14,19 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// layout is an OCI image layout, in a directory or in a tar file.
-type layout struct{ files }
+// ociLayout is an OCI image layout, in a directory or in a tar file.
+type ociLayout struct{ files }
 
 func openLayout(ctx context.Context, r reference, o Options) (*Image, error) {
+	if st, err := os.Stat(r.path); err == nil && !st.IsDir() {
+		return nil, wire.Errorf(wire.Invalid, "reading OCI layout %q: it is a file", r.path).
+			WithHint("%s:%s", kindOCIArchive, r.path)
+	}
 	root, err := os.OpenRoot(r.path)
 	if err != nil {
 		return nil, fileError("reading OCI layout", r.path, err)
 	}
-	img, err := layout{dirFiles{root}}.image(ctx, r, o, root.Close)
+	img, err := ociLayout{dirFiles{root}}.image(ctx, r, o, root.Close)
 	if err != nil {
 		root.Close()
 	}
@@ -34,14 +38,14 @@ func openOCIArchive(ctx context.Context, r reference, o Options) (*Image, error)
 	if err != nil {
 		return nil, err
 	}
-	img, err := layout{t}.image(ctx, r, o, t.f.Close)
+	img, err := ociLayout{t}.image(ctx, r, o, t.f.Close)
 	if err != nil {
 		t.f.Close()
 	}
 	return img, err
 }
 
-func (l layout) image(ctx context.Context, r reference, o Options, closeFiles func() error) (*Image, error) {
+func (l ociLayout) image(ctx context.Context, r reference, o Options, closeFiles func() error) (*Image, error) {
 	want, err := o.platform()
 	if err != nil {
 		return nil, err
@@ -75,11 +79,11 @@ func (l layout) image(ctx context.Context, r reference, o Options, closeFiles fu
 	}, nil
 }
 
-func (l layout) manifest(_ context.Context, d v1.Descriptor) ([]byte, error) {
+func (l ociLayout) manifest(_ context.Context, d v1.Descriptor) ([]byte, error) {
 	return readFile(l.files, blobPath(d.Digest), maxManifest)
 }
 
-func (l layout) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+func (l ociLayout) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	rc, _, err := l.open(blobPath(d.Digest))
 	return rc, memberError(blobPath(d.Digest), err)
 }
