@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -237,4 +238,31 @@ func TestDiskFull(t *testing.T) {
 	o.Stdin = bytes.NewReader(big)
 	_, err = Open(context.Background(), "oci-archive:-", o)
 	wantError(t, err, wire.Unavailable, "none")
+}
+
+// FuzzArchive gives bytes of a stranger's to all that read archives.
+func FuzzArchive(f *testing.F) {
+	f.Add(plainTar(f, []tar.Header{
+		{Name: "manifest.json", PAXRecords: map[string]string{"TEST.content": `[{"Config":"c","Layers":["../l","l"]}]`}},
+		{Name: "./c", PAXRecords: map[string]string{"TEST.content": `{"rootfs":{"diff_ids":["` + digestOf(nil) + `","` + digestOf(nil) + `"]}}`}},
+		{Name: "/l"}, {Typeflag: tar.TypeSymlink, Name: "m", Linkname: "m"},
+	}))
+	f.Add(plainTar(f, []tar.Header{{Name: "index.json", PAXRecords: map[string]string{"TEST.content": `{"manifests":[{}]}`}}}))
+	f.Add(zip(plainTar(f, nil)))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o := Options{Scratch: dir, MaxBytes: 1 << 20, MaxEntries: 100, Platform: "linux/amd64"}
+		for _, ref := range []string{"docker-archive:-", "oci-archive:-"} {
+			o.Stdin = bytes.NewReader(b)
+			img, err := Open(context.Background(), ref, o)
+			if err != nil {
+				if wire.CodeOf(err) == wire.Internal {
+					t.Errorf("%v has no class", err)
+				}
+				continue
+			}
+			tryContents(img)
+			img.Close()
+		}
+	})
 }

@@ -61,9 +61,15 @@ func options(t *testing.T) Options {
 // compressed in turn in all the ways there are.
 func makeImage(t testing.TB, layers ...map[string]string) v1.Image {
 	t.Helper()
+	return makeImageOf(t, []compression.Compression{compression.GZip, compression.ZStd, compression.None}, layers...)
+}
+
+func makeImageOf(t testing.TB, ways []compression.Compression, layers ...map[string]string) v1.Image {
+	t.Helper()
 	img := v1.Image(empty.Image)
-	ways := []compression.Compression{compression.GZip, compression.ZStd, compression.None}
-	kinds := []types.MediaType{types.OCILayer, types.OCILayerZStd, types.OCIUncompressedLayer}
+	kinds := map[compression.Compression]types.MediaType{
+		compression.GZip: types.OCILayer, compression.ZStd: types.OCILayerZStd, compression.None: types.OCIUncompressedLayer,
+	}
 	for i, files := range layers {
 		var entries []tar.Header
 		for n, content := range files {
@@ -71,7 +77,7 @@ func makeImage(t testing.TB, layers ...map[string]string) v1.Image {
 		}
 		b := plainTar(t, entries)
 		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
-			tarball.WithCompression(ways[i%3]), tarball.WithMediaType(kinds[i%3]))
+			tarball.WithCompression(ways[i%len(ways)]), tarball.WithMediaType(kinds[ways[i%len(ways)]]))
 		must(t, err)
 		img, err = mutate.AppendLayers(img, l)
 		must(t, err)
