@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -107,6 +108,7 @@ func read(t testing.TB, b []byte) string {
 		case tar.TypeSymlink:
 			seen[name] = "->" + h.Linkname
 		case tar.TypeLink:
+			h.Linkname = strings.TrimPrefix(h.Linkname, "./")
 			if what, ok := seen[h.Linkname]; !ok || what == "/" {
 				t.Errorf("the link %q comes before its target %q", name, h.Linkname)
 			}
@@ -131,10 +133,16 @@ func read(t testing.TB, b []byte) string {
 	return strings.Join(out, " ")
 }
 
-func flatten(t testing.TB, layers ...Layer) []byte {
+// fataler is a testing.TB or a *rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+}
+
+func flatten(t fataler, layers ...Layer) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Flatten(t.Context(), layers, &b, Limits{}); err != nil {
+	if err := Flatten(context.Background(), layers, &b, Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

@@ -57,6 +57,9 @@ func newTree(b *budget) *tree {
 // apply puts one layer on top. Whiteouts go first, wherever in the layer they
 // are, because they hide only what lies below.
 func (t *tree) apply(ctx context.Context, layer int, entries []entry) error {
+	if err := t.resolve(entries); err != nil {
+		return err
+	}
 	if err := t.hideAll(entries); err != nil {
 		return err
 	}
@@ -94,25 +97,34 @@ func (t *tree) apply(ctx context.Context, layer int, entries []entry) error {
 	return nil
 }
 
-// hideAll applies a layer's whiteouts. Its hard links remember their targets
-// first: they may be among what goes.
+// resolve has hard links remember what their targets are below this layer,
+// which may be about to hide or to replace them.
+func (t *tree) resolve(entries []entry) error {
+	for i := range entries {
+		e := &entries[i]
+		if e.kind != tar.TypeLink {
+			continue
+		}
+		n, err := t.find(e.link)
+		if err != nil {
+			return within(e.name, err)
+		}
+		if n != nil && n.kids == nil {
+			e.lower = n.ino
+		}
+	}
+	return nil
+}
+
+// hideAll applies a layer's whiteouts.
 func (t *tree) hideAll(entries []entry) error {
 	if !slices.ContainsFunc(entries, entry.isWhiteout) {
 		return nil
 	}
 	declared := make(map[string]bool)
 	for i := range entries {
-		switch e := &entries[i]; e.kind {
-		case tar.TypeDir:
-			declared[e.name] = true
-		case tar.TypeLink:
-			n, err := t.find(e.link)
-			if err != nil {
-				return within(e.name, err)
-			}
-			if n != nil && n.kids == nil {
-				e.lower = n.ino
-			}
+		if entries[i].kind == tar.TypeDir {
+			declared[entries[i].name] = true
 		}
 	}
 	for i := range entries {
