@@ -94,6 +94,7 @@ func addScripts(f *testing.F) {
 	open := step(typeOpen, 0, 1, `{"op":"start","start":{"argv":["true"]}}`)
 	data := step(typeData, byte(KindControl), 1, `{"signal":{"signal":9}}`)
 	f.Add(append(append(append(open, data...), step(typeFin, 0, 1, "")...), step(typeHello, 1, 0, `{"version":1}`)...))
+	f.Add(step(typeHello, 0, 0, `{"version":2}`))
 }
 
 // hostile is a byte stream whose other end has said all it will, and reads

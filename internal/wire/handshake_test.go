@@ -401,7 +401,9 @@ func TestVersionMismatch(t *testing.T) {
 	}
 	h.id++
 	h.hello(Version) // and a fitting one is served
-	<-next
+	m := <-next
+	h.hello(Version + 1) // until it is none any more
+	<-m.Done()
 
 	a, b := socketPair(t)
 	go func() {

@@ -133,11 +133,12 @@ func (s *Server) hello(m *Mux, f *frame) *Mux {
 	if again && m.Err() != nil {
 		return m // a late copy of the hello that began a session which is over
 	}
-	if m != nil && !again {
+	fits := h.Version == Version
+	if m != nil && (!again || !fits) {
 		m.fail(errors.New("a new session began"), false)
 	}
 	p := s.answer(h)
-	if h.Version != Version {
+	if !fits {
 		refuseHello(newOutbox(s), f.session, p)
 		return nil
 	}
