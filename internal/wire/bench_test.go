@@ -2,13 +2,36 @@ package wire
 
 import (
 	"io"
-	"os"
-	"syscall"
+	"net"
 	"testing"
 )
 
 func BenchmarkRoundTrip(b *testing.B) {
 	host, guest := session(b)
+	benchRoundTrip(b, host, guest)
+}
+
+// BenchmarkRoundTripBusy is the same beside a stream that is always full.
+func BenchmarkRoundTripBusy(b *testing.B) {
+	host, guest := session(b)
+	h, g := pair(b, host, guest)
+	go func() {
+		for g.Send(KindData, make([]byte, 1<<20)) == nil {
+		}
+	}()
+	go receive0(h)
+	benchRoundTrip(b, host, guest)
+}
+
+func receive0(s *Stream) {
+	for {
+		if _, _, err := s.Recv(); err != nil {
+			return
+		}
+	}
+}
+
+func benchRoundTrip(b *testing.B, host, guest *Mux) {
 	h, g := pair(b, host, guest)
 	go func() {
 		for {
@@ -112,35 +135,47 @@ func benchBulk(b *testing.B, from, to *Stream) {
 	}
 }
 
-// BenchmarkRawBulk is what the sockets alone carry, in writes of the given
-// size, in one piece or gathered from two.
+// BenchmarkRawBulk is what the sockets alone carry, a frame in a write: in one
+// piece, copied into one as the outbox does, or gathered from two by writev.
 func BenchmarkRawBulk(b *testing.B) {
+	head, payload, frame := make([]byte, headerLen), make([]byte, maxPayload), make([]byte, 0, maxFrame)
 	for _, c := range []struct {
 		name  string
-		write func(*os.File, []byte, []byte) error
+		write func(net.Conn) error
 	}{
-		{"one64K", func(f *os.File, _, p []byte) error { _, err := f.Write(p[:maxFrame]); return err }},
-		{"one128K", func(f *os.File, _, p []byte) error { _, err := f.Write(p); return err }},
+		{"one", func(c net.Conn) error { _, err := c.Write(payload); return err }},
+		{"copied", func(c net.Conn) error {
+			_, err := c.Write(append(append(frame, head...), payload...))
+			return err
+		}},
+		{"writev", func(c net.Conn) error {
+			_, err := (&net.Buffers{head, payload}).WriteTo(c)
+			return err
+		}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			x, y := socketPair(b)
+			conn, err := net.FileConn(x)
+			if err != nil {
+				b.Fatal(err)
+			}
 			done := make(chan bool)
 			go func() {
-				io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{y}, make([]byte, readBuffer))
-				close(done)
+				buf := make([]byte, readBuffer)
+				for {
+					if _, err := y.Read(buf); err != nil {
+						close(done)
+						return
+					}
+				}
 			}()
-			p := make([]byte, 2*maxFrame)
-			size := maxFrame
-			if c.name == "one128K" {
-				size = 2 * maxFrame
-			}
-			b.SetBytes(int64(size))
+			b.SetBytes(maxPayload)
 			for b.Loop() {
-				if err := c.write(x, nil, p); err != nil {
+				if err := c.write(conn); err != nil {
 					b.Fatal(err)
 				}
 			}
-			syscall.Shutdown(int(x.Fd()), syscall.SHUT_WR)
+			conn.Close()
 			x.Close()
 			<-done
 		})

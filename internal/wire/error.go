@@ -23,7 +23,8 @@ const (
 
 // Error is an error with its class and, where there is one, the next thing to
 // try. It is how the lower packages say more than text without importing the
-// library, and how the agent's errors travel.
+// library, and how the agent's errors travel: their class and message, made
+// safe to show; a guest does not tell the host what to type.
 type Error struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`        // lower case: doing X "value": cause
