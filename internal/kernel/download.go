@@ -56,7 +56,7 @@ func download(ctx context.Context, u *url.URL, path string, o FetchOptions) erro
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(min(250*time.Millisecond<<barren, 8*time.Second)):
+		case <-time.After(250 * time.Millisecond << min(barren, 5)):
 		}
 	}
 }
@@ -91,12 +91,13 @@ func attempt(ctx context.Context, u *url.URL, p *part, o FetchOptions) (resumed 
 		return resumed, 0, tooBig(total, o.MaxBytes)
 	}
 	m := newMeter(o, total)
+	tick := func() { stall.Reset(o.Stall) }
 	if resumed {
-		if err := p.replay(ctx, m, have); err != nil {
+		if err := p.replay(ctx, m, have, tick); err != nil {
 			return true, 0, err
 		}
 	}
-	err = pump(ctx, p.f, &ticking{resp.Body, func() { stall.Reset(o.Stall) }}, m)
+	err = pump(ctx, p.f, &ticking{resp.Body, tick}, m)
 	if err == nil && total > 0 && m.done != total {
 		err = io.ErrUnexpectedEOF
 	}

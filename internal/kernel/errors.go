@@ -27,7 +27,7 @@ func fail(err error, format string, args ...any) error {
 	switch {
 	case errors.As(err, &we):
 		return &wire.Error{Code: we.Code, Message: what + ": " + err.Error(), Hint: we.Hint, Err: err}
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+	case diskFull(err):
 		return wire.Errorf(wire.Exhausted, "%s: %w", what, err).WithHint("df -h")
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return wire.Errorf(wire.Denied, "%s: %w", what, err)
@@ -53,7 +53,9 @@ func hintOf(err error) string {
 	return ""
 }
 
-// fatal reports an error that no other source or attempt can mend.
-func fatal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || wire.CodeOf(err) == wire.Exhausted
+func diskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
+
+// fatal reports an error that no other source can mend.
+func fatal(ctx context.Context, err error) bool { return ctx.Err() != nil || diskFull(err) }

@@ -178,7 +178,7 @@ func TestFetchContinuesAfterDeath(t *testing.T) {
 	}
 	// Bytes of another boot of this host, or of another URL, count for nothing.
 	os.WriteFile(path+".part", body[:100], 0o644)
-	os.WriteFile(path+".part.json", []byte(`{"url":"`+srv.URL+`/f","validator":"\"a\"","total":2097152,"boot":"another"}`), 0o644)
+	os.WriteFile(path+".part.json", []byte(`{"url":"`+sum([]byte(srv.URL+"/f"))+`","validator":"\"a\"","total":2097152,"boot":"another"}`), 0o644)
 	if err := Fetch(t.Context(), srv.URL+"/f", path, FetchOptions{}); err != nil || s.resumed != 1 {
 		t.Errorf("resumed %d times, %v, want 1", s.resumed, err)
 	}
@@ -288,9 +288,9 @@ func TestFetchLocal(t *testing.T) {
 	}
 }
 
-// TestFetchDiskFull: a full disk is told from a broken server, is not tried
-// again, and isn't kept full by half a file.
-func TestFetchDiskFull(t *testing.T) {
+// smallDisk is a directory on a file system of 1 MiB.
+func smallDisk(t *testing.T) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: mounts a small tmpfs")
 	}
@@ -298,7 +298,14 @@ func TestFetchDiskFull(t *testing.T) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skip("needs a tmpfs: ", err)
 	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// TestFetchDiskFull: a full disk is told from a broken server, is not tried
+// again, and isn't kept full by half a file.
+func TestFetchDiskFull(t *testing.T) {
+	dir := smallDisk(t)
 	s := &flaky{body: noise(3 << 20), etag: `"a"`}
 	srv := httptest.NewServer(s)
 	defer srv.Close()

@@ -310,3 +310,28 @@ func TestInstallCancelled(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// TestInstallDiskFull: it is told as such, nothing is left, and no other
+// source is asked to fill the disk too.
+func TestInstallDiskFull(t *testing.T) {
+	dir := smallDisk(t)
+	big := elfKernel{version: "6.1.30", pad: 3 << 20}.bytes()
+	key := "firecracker-ci/20260101-b-0/x86_64/vmlinux-6.1.30"
+	srv := bucket(t, map[string]string{key: string(big), key + ".config": fcConfig})
+	given := InstallOptions{Source: put(t, gz(big)), Arch: "amd64"}
+	search := InstallOptions{Search: []string{"firecracker", "debian"}, FirecrackerURL: srv.URL, Mirror: srv.URL + "/debian", Arch: "amd64"}
+	for _, o := range []InstallOptions{given, search} {
+		_, err := Install(t.Context(), dir, o)
+		if wire.CodeOf(err) != wire.Exhausted || strings.Contains(err.Error(), "debian") {
+			t.Errorf("a full disk: %v", err)
+		}
+		if _, err := Open(dir); wire.CodeOf(err) != wire.NotFound {
+			t.Errorf("opened: %v", err)
+		}
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, downloadDir, "*"))
+	stages, _ := filepath.Glob(filepath.Join(dir, stagePattern+"*"))
+	if len(left)+len(stages) > 0 {
+		t.Errorf("left behind: %v %v", left, stages)
+	}
+}

@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,7 +21,7 @@ type part struct {
 }
 
 type partNote struct {
-	URL       string `json:"url"`
+	URL       string `json:"url"`       // its sha256: it may hold a secret
 	Validator string `json:"validator"` // a strong ETag, else Last-Modified
 	Total     int64  `json:"total"`
 	Boot      string `json:"boot"` // after a power failure unsynced bytes can't be trusted
@@ -38,12 +40,14 @@ func openPart(ctx context.Context, path, rawURL string, summed bool) (*part, err
 	if err != nil {
 		return nil, err
 	}
+	sum := sha256.Sum256([]byte(rawURL))
+	id := hex.EncodeToString(sum[:])
 	p := &part{f: f, path: path}
 	b, err := os.ReadFile(path + ".part.json")
-	if err == nil && json.Unmarshal(b, &p.note) == nil && p.note.URL == rawURL && (summed || p.note.Boot == bootID()) {
+	if err == nil && json.Unmarshal(b, &p.note) == nil && p.note.URL == id && (summed || p.note.Boot == bootID()) {
 		return p, nil
 	}
-	p.note = partNote{URL: rawURL}
+	p.note = partNote{URL: id}
 	return p, nil
 }
 
@@ -97,14 +101,11 @@ func (p *part) reopen(ctx context.Context) error {
 	return nil
 }
 
-// replay sums the bytes of earlier attempts.
-func (p *part) replay(ctx context.Context, m *meter, have int64) error {
+// replay sums the bytes of earlier attempts, and tells tick of its progress.
+func (p *part) replay(ctx context.Context, m *meter, have int64, tick func()) error {
 	if m.sum == nil {
 		m.done = have
 		return nil
 	}
-	if err := pump(ctx, io.Discard, io.NewSectionReader(p.f, 0, have), m); err != nil {
-		return writeError{err}
-	}
-	return nil
+	return pump(ctx, io.Discard, &ticking{io.NewSectionReader(p.f, 0, have), tick}, m)
 }
