@@ -7,6 +7,7 @@ package vmtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -195,11 +197,15 @@ type processMachine struct {
 	done   chan struct{}
 	reaped chan struct{} // nil when the process is not our child
 	once   sync.Once
+	killed atomic.Bool
 	err    error
 }
 
 func (m *processMachine) finish(err error) {
 	m.once.Do(func() {
+		if err == nil && m.killed.Load() { // how another's child ended isn't told
+			err = errors.New("killed")
+		}
 		m.err = err
 		_ = os.Remove(filepath.Join(m.h.Dir, "agent.sock"))
 		close(m.done)
@@ -210,7 +216,11 @@ func (m *processMachine) Handle() vm.Handle     { return m.h }
 func (m *processMachine) Done() <-chan struct{} { return m.done }
 
 func (m *processMachine) Err() error {
-	<-m.done
+	select {
+	case <-m.done:
+	default:
+		return nil
+	}
 	if m.err != nil {
 		return wire.Errorf(wire.Unavailable, "machine %s: %w", m.h.ID, m.err)
 	}
@@ -259,6 +269,7 @@ func (m *processMachine) Console(context.Context) (io.ReadCloser, error) {
 }
 
 func (m *processMachine) Kill() error {
+	m.killed.Store(true)
 	if m.signal(syscall.SIGKILL) != nil {
 		return nil // it is dead
 	}

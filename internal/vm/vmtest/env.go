@@ -1,0 +1,147 @@
+package vmtest
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/bandsox/bandsox/internal/disk"
+	"github.com/bandsox/bandsox/internal/kernel"
+	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// Env is what the contract suite boots machines from. The process fake needs
+// but Tool.
+type Env struct {
+	Kernel, Initrd, Base string
+	Tool                 string // the program of ./tool, by its path in a machine
+	Can                  Can
+}
+
+// Can is what a driver's machines can do, beyond what all can.
+type Can struct {
+	Kernel  bool // boot a kernel, and panic
+	Drives  bool // keep files on them
+	Console bool // print to /dev/console
+}
+
+// Everything is what a virtual machine can do.
+var Everything = Can{Kernel: true, Drives: true, Console: true}
+
+// Timeout bounds whatever a test waits for: far more than a machine on a busy
+// host needs.
+const Timeout = 2 * time.Minute
+
+// Kit makes what a virtual machine needs: the agent and the tool are built, a
+// kernel is installed once under BANDSOX_TEST_CACHE (the user's cache directory
+// if it is not set). It skips t where that can't be.
+func Kit(t testing.TB) Env {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a virtual machine: left out of -short")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	e := Env{Kernel: "", Initrd: filepath.Join(dir, "initrd"), Base: filepath.Join(dir, "base.ext4"), Tool: "/tool", Can: Everything}
+	k, err := kernel.Install(ctx, filepath.Join(cacheDir(t), "kernels"), kernel.InstallOptions{Require: []string{"virtio_console"}})
+	if code := wire.CodeOf(err); err != nil && (code == wire.Unavailable || code == wire.NotFound) {
+		t.Skipf("needs a guest kernel: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Kernel = k.Vmlinux
+	agent := build(t, "cmd/bandsox-agent")
+	if err := kernel.WriteInitramfs(e.Initrd, agent, k, nil); err != nil {
+		t.Fatal(err)
+	}
+	var files bytes.Buffer
+	w := tar.NewWriter(&files)
+	tool := build(t, "internal/vm/vmtest/tool")
+	for _, h := range []*tar.Header{
+		{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755},
+		{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777},
+		{Typeflag: tar.TypeReg, Name: "tool", Mode: 0o755, Size: int64(len(tool))},
+	} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Write(tool); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.BuildBase(ctx, e.Base, &files, disk.BaseOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// Processes is the Env of the process fake.
+func Processes(t testing.TB) Env {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tool")
+	if err := os.WriteFile(path, build(t, "internal/vm/vmtest/tool"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return Env{Tool: path}
+}
+
+func cacheDir(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("BANDSOX_TEST_CACHE"); dir != "" {
+		return dir
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		t.Skipf("needs a cache directory: set BANDSOX_TEST_CACHE: %v", err)
+	}
+	return filepath.Join(dir, "bandsox-test")
+}
+
+// build compiles a program of this module for a guest.
+func build(t testing.TB, dir string) []byte {
+	t.Helper()
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("needs go: not in PATH")
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	cmd := exec.Command(goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", out, "github.com/bandsox/bandsox/"+dir)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", dir, err, b)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Spec is a machine of one CPU and 256 MiB in dir, which is made.
+func (e Env) Spec(t testing.TB, id, dir string) vm.Spec {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := vm.Spec{ID: id, Dir: dir, VCPU: 1, MemMiB: 256, Kernel: e.Kernel, Initrd: e.Initrd}
+	if e.Can.Drives {
+		path := filepath.Join(dir, "disk.ext4")
+		if err := disk.Create(t.Context(), path, 1024); err != nil {
+			t.Fatal(err)
+		}
+		s.Drives = []vm.Drive{{Path: e.Base, ReadOnly: true}, {Path: path}}
+	}
+	return s
+}
