@@ -223,12 +223,15 @@ func TestContexts(t *testing.T) {
 	if _, _, err := h.RecvContext(soon()); CodeOf(err) != Timeout || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("receiving: %v", err)
 	}
-	if err := h.SendContext(soon(), KindData, make([]byte, 2*window)); CodeOf(err) != Timeout {
+	if err := h.SendContext(onceFull(t, g), KindData, make([]byte, 2*window)); !errors.Is(err, context.Canceled) {
 		t.Errorf("sending: %v", err)
+	}
+	if err := h.SendContext(soon(), KindData, make([]byte, 2*window)); CodeOf(err) != Timeout {
+		t.Errorf("sending more: %v", err)
 	}
 	// Half a control message can't be left: the stream ends.
 	h2, g2 := pair(t, host, guest)
-	if err := h2.SendContext(soon(), KindControl, make([]byte, 2*window)); CodeOf(err) != Timeout {
+	if err := h2.SendContext(onceFull(t, g2), KindControl, make([]byte, 2*window)); !errors.Is(err, context.Canceled) {
 		t.Errorf("sending a message: %v", err)
 	}
 	if _, _, err := receive(g2); CodeOf(err) != Unavailable {
@@ -256,6 +259,20 @@ func TestContexts(t *testing.T) {
 	if err := guest.Ping(testContext(t)); err != nil {
 		t.Error(err)
 	}
+}
+
+// onceFull ends when s has nearly all that its window allows.
+func onceFull(t *testing.T, s *Stream) context.Context {
+	ctx, cancel := context.WithCancel(testContext(t))
+	go func() {
+		defer cancel()
+		for left := window; left > window/4 && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			s.mu.Lock()
+			left = s.allowed
+			s.mu.Unlock()
+		}
+	}()
+	return ctx
 }
 
 // Flush is behind everything, and what it waited for has come.
