@@ -250,7 +250,7 @@ func (l *debianLog) end() {
 		return
 	}
 	if step, ok := strings.CutPrefix(line, "I: "); ok {
-		if strings.HasSuffix(step, "...") {
+		if strings.HasSuffix(step, "...") && !strings.Contains(step, "tempdir") && !strings.Contains(step, "signal") {
 			l.tell(strings.TrimSuffix(step, "..."))
 		}
 		return
@@ -262,22 +262,20 @@ func (l *debianLog) end() {
 func (l *debianLog) failure(scratch string, err error) error {
 	l.end()
 	said := strings.Join(l.last, "\n")
-	// Errors come last, but what apt says about the cause comes before them.
-	var why []string
+	// The first error is the cause, the others follow from it.
+	why := strings.Join(append(l.last, err.Error()), "; ")
 	for _, line := range l.last {
-		if strings.HasPrefix(line, "E: ") || strings.HasPrefix(line, "Err:") {
-			why = append(why, line)
+		if cause, ok := strings.CutPrefix(line, "E: "); ok {
+			why = cause
+			break
 		}
-	}
-	if len(why) == 0 {
-		why = append(l.last, err.Error())
 	}
 	code, hint := wire.Unavailable, "mmdebstrap --variant=minbase "+debianSuite+" /dev/null"
 	switch {
 	case strings.Contains(said, "No space left on device"):
 		code, hint = wire.Exhausted, "df -h "+scratch
-	case strings.Contains(said, "resolve") || strings.Contains(said, "onnect"):
+	case strings.Contains(said, "Failed to fetch"):
 		hint = "check that Debian's mirror can be reached: apt-get update"
 	}
-	return wire.Errorf(code, "mmdebstrap failed: %s", strings.Join(why, "; ")).WithHint("%s", hint)
+	return wire.Errorf(code, "mmdebstrap failed: %s", why).WithHint("%s", hint)
 }
