@@ -15,7 +15,7 @@ import (
 
 // Layer is one layer of an image as an uncompressed tar stream. Flatten opens
 // it up to twice; both streams must be the same. A stream that is an io.Seeker
-// as well is skipped through instead of read when it is indexed. A Layer that
+// too is skipped through, not read, where its contents don't matter. A Layer that
 // is a fmt.Stringer is named by it in errors.
 type Layer interface {
 	Uncompressed() (io.ReadCloser, error)
@@ -25,11 +25,15 @@ type Layer interface {
 type Limits struct {
 	MaxBytes   int64 // contents of all files in all layers, holes included
 	MaxEntries int   // entries in all layers, and directories they imply
+
+	// Scratch is a directory for layers that are kept unpacked meanwhile, in
+	// nameless files; without one they are all unpacked twice.
+	Scratch string
 }
 
 // Flatten merges layers, lowest first, into one tar stream without whiteouts.
 //
-// It reads the layers twice: once for an index of names, so that memory grows
+// It goes over the layers twice: once for an index of names, so that memory grows
 // with the number of entries and never with their contents, and once for the
 // contents of the files that are left. Entries come in an order that every
 // extractor accepts: directories, symbolic links and devices in the order of
@@ -42,10 +46,21 @@ type Limits struct {
 // layer replaces an earlier one, and whiteouts hide only what lower layers
 // hold. Nothing is ever written but w.
 func Flatten(ctx context.Context, layers []Layer, w io.Writer, lim Limits) error {
+	return merge(ctx, layers, w, lim, newKeeper(lim.Scratch))
+}
+
+func merge(ctx context.Context, layers []Layer, w io.Writer, lim Limits, k *keeper) error {
 	b := &budget{lim: lim}
 	t := newTree(b)
+	kept := make([]*unpacked, len(layers))
+	defer func() {
+		for _, u := range kept {
+			u.drop()
+		}
+	}()
 	for i, l := range layers {
-		entries, err := scan(ctx, l, b)
+		entries, u, err := scan(ctx, l, b, k)
+		kept[i] = u
 		if err == nil {
 			err = t.apply(ctx, i, entries)
 		}
@@ -59,9 +74,10 @@ func Flatten(ctx context.Context, layers []Layer, w io.Writer, lim Limits) error
 		return err
 	}
 	for i := range layers {
-		if err := e.contents(ctx, layers[i], e.files[i]); err != nil {
+		if err := e.contents(ctx, layers[i], kept[i], e.files[i]); err != nil {
 			return layerError(err, i, layers)
 		}
+		kept[i].drop()
 	}
 	for _, n := range e.links {
 		h := &tar.Header{Typeflag: tar.TypeLink, Name: n.path(), Linkname: n.ino.at.path(), Format: tar.FormatPAX}
@@ -116,7 +132,7 @@ func (e *emitter) tree(ctx context.Context, n *node) error {
 }
 
 // contents reads a layer again, as far as its last file that is still there.
-func (e *emitter) contents(ctx context.Context, l Layer, files []*inode) error {
+func (e *emitter) contents(ctx context.Context, l Layer, u *unpacked, files []*inode) error {
 	if len(files) == 0 {
 		return nil
 	}
@@ -124,12 +140,12 @@ func (e *emitter) contents(ctx context.Context, l Layer, files []*inode) error {
 	if e.buf == nil {
 		e.buf = make([]byte, 128<<10)
 	}
-	rc, err := l.Uncompressed()
+	r, done, err := u.open(ctx, l)
 	if err != nil {
 		return err
 	}
-	defer rc.Close()
-	tr := tar.NewReader(ctxReader{ctx, rc})
+	defer done()
+	tr := tar.NewReader(r)
 	for index := int32(0); len(files) > 0; index++ {
 		h, err := next(tr)
 		if err != nil {

@@ -64,14 +64,7 @@ func (b *budget) tooBig() error {
 // reader counts r's bytes. They may exceed the contents by what headers and
 // padding reasonably take; more is a bomb.
 func (b *budget) reader(ctx context.Context, r io.Reader) io.Reader {
-	c := &countReader{ctxReader{ctx, r}, b}
-	if s, ok := r.(io.Seeker); ok {
-		return struct {
-			io.Reader
-			io.Seeker
-		}{c, s}
-	}
-	return c
+	return withSeek(&countReader{ctxReader{ctx, r}, b}, r)
 }
 
 type countReader struct {

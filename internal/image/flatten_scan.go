@@ -53,17 +53,25 @@ type meta struct {
 	xattrs       map[string]string // tar records, prefix included
 }
 
-// scan indexes one layer.
-func scan(ctx context.Context, l Layer, b *budget) ([]entry, error) {
+// scan indexes one layer and keeps it, if k does.
+func scan(ctx context.Context, l Layer, b *budget, k *keeper) (entries []entry, u *unpacked, err error) {
 	rc, err := l.Uncompressed()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer rc.Close()
-	r := b.reader(ctx, rc)
+	r, u := k.tee(b.reader(ctx, rc))
+	entries, err = index(r, b)
+	if err != nil {
+		u.drop()
+	}
+	return entries, u, err
+}
+
+func index(r io.Reader, b *budget) ([]entry, error) {
 	tr := tar.NewReader(r)
 	var entries []entry
-	for index := int32(0); ; index++ {
+	for i := int32(0); ; i++ {
 		h, err := next(tr)
 		if err == io.EOF {
 			break
@@ -81,7 +89,7 @@ func scan(ctx context.Context, l Layer, b *budget) ([]entry, error) {
 		if e.kind == kindSkip {
 			continue
 		}
-		e.index = index
+		e.index = i
 		if err := b.hold(&e); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -305,6 +306,43 @@ func TestFlattenOldTypes(t *testing.T) {
 		tar.Header{Typeflag: tar.TypeReg, Name: "b", Mode: 0o644, Uname: "body"})
 	if got := read(t, flatten(t, tarLayer(b))); got != "a= b=body" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// Whether layers are kept, or are read twice, makes no difference; nor does a
+// scratch directory that can't be used, or too little left for all.
+func TestFlattenScratch(t *testing.T) {
+	stack := []string{"z/ z/a=1 y=2 x=>y", "b/ b/c=" + strings.Repeat("c", 3000) + " .wh.y w=>x", "m=1"}
+	var layers []Layer
+	opened := 0
+	for _, s := range stack {
+		packed := gzipLayer(pack(t, entries(t, s)))
+		layers = append(layers, funcLayer(func() (io.ReadCloser, error) { opened++; return packed.Uncompressed() }))
+	}
+	want := flatten(t, layers...)
+	if opened != 6 {
+		t.Errorf("opened %d layers, not each twice", opened)
+	}
+	dir := t.TempDir()
+	for _, c := range []struct {
+		k      *keeper
+		opened int
+	}{{newKeeper(""), 6}, {newKeeper(dir + "/no"), 6}, {&keeper{dir: dir + "/no", left: 1 << 20}, 6}, {&keeper{dir: dir, left: 1 << 20}, 3}, {&keeper{dir: dir, left: 4000}, 5}} {
+		opened = 0
+		left := c.k.left
+		var got bytes.Buffer
+		if err := merge(t.Context(), layers, &got, Limits{}, c.k); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("%+v: another result", c.k)
+		}
+		if opened != c.opened || c.k.left != left {
+			t.Errorf("%+v: opened %d layers, not %d; %d bytes left of %d", c.k, opened, c.opened, c.k.left, left)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 
