@@ -14,7 +14,6 @@ import (
 	"github.com/bandsox/bandsox/internal/disk"
 	"github.com/bandsox/bandsox/internal/kernel"
 	"github.com/bandsox/bandsox/internal/vm"
-	"github.com/bandsox/bandsox/internal/wire"
 )
 
 // Env is what the contract suite boots machines from. The process fake needs
@@ -50,11 +49,8 @@ func Kit(t testing.TB) Env {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	e := Env{Kernel: "", Initrd: filepath.Join(dir, "initrd"), Base: filepath.Join(dir, "base.ext4"), Tool: "/tool", Can: Everything}
-	k, err := kernel.Install(ctx, filepath.Join(cacheDir(t), "kernels"), kernel.InstallOptions{Require: []string{"virtio_console"}})
-	if code := wire.CodeOf(err); err != nil && (code == wire.Unavailable || code == wire.NotFound) {
-		t.Skipf("needs a guest kernel: %v", err)
-	}
+	e := Env{Initrd: filepath.Join(dir, "initrd"), Base: filepath.Join(dir, "base.ext4"), Tool: "/tool", Can: Everything}
+	k, err := kernel.Open(Kernels(t))
 	if err != nil {
 		t.Fatal(err)
 	}
