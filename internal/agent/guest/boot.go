@@ -2,16 +2,17 @@ package guest
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/bandsox/bandsox/internal/wire"
 )
 
 // Version of the agent, set by the linker.
@@ -32,8 +33,9 @@ func Main() int {
 	runtime.GOMAXPROCS(min(runtime.NumCPU(), 2))
 	unix.Umask(0o022)
 	os.Clearenv()
+	surviveSignals()
 
-	b := &boot{start: time.Now(), console: -1}
+	b := &boot{start: time.Now()}
 	cfg := ServeConfig{Version: Version, Log: b.logf}
 	if err := b.early(); err != nil {
 		b.fail(&cfg, err)
@@ -62,27 +64,41 @@ func Main() int {
 	return 1
 }
 
+// surviveSignals catches all that can be caught: the kernel spares PID 1 what it
+// has no handler for, but the Go runtime has handlers, which end the program.
+// Ignoring them instead would be inherited.
+func surviveSignals() {
+	var all []os.Signal
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		if sig != unix.SIGURG { // the runtime's own, many times a second
+			all = append(all, sig)
+		}
+	}
+	signal.Notify(make(chan os.Signal, 1), all...)
+}
+
 // boot is what the way from the kernel to a served sandbox needs to remember.
 type boot struct {
-	start   time.Time
-	console int
-	words   map[string]string // bandsox.* of the kernel's command line
-	disk    *os.File          // the disk's file system, to grow it and to end it well
+	start time.Time
+	words map[string]string // bandsox.* of the kernel's command line
+	disk  *os.File          // the disk's file system, to grow it and to end it well
 }
 
 // logf writes to the kernel's log, which never blocks and ends on the console.
 func (b *boot) logf(format string, args ...any) {
-	logKernel(wire.Errorf(wire.Internal, format, args...).Message)
+	logKernel(6, fmt.Sprintf(format, args...))
 }
 
-func logKernel(msg string) {
+// logKernel logs at one of the kernel's levels; 3, an error, shows on the
+// console of a guest that boots quietly.
+func logKernel(level int, msg string) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
 	for line := range strings.SplitSeq(strings.TrimSpace(msg), "\n") {
-		unix.Write(fd, []byte("<6>bandsox: "+line[:min(len(line), 800)]))
+		unix.Write(fd, []byte("<"+strconv.Itoa(level)+">bandsox: "+line[:min(len(line), 800)]))
 	}
 }
 
@@ -90,8 +106,7 @@ func logKernel(msg string) {
 // and who reads the console, now.
 func (b *boot) fail(cfg *ServeConfig, err error) {
 	cfg.Failure = asError(err)
-	logKernel(err.Error())
-	os.Stderr.WriteString("bandsox: " + err.Error() + "\n")
+	logKernel(3, err.Error())
 }
 
 // early brings up what the agent itself needs: its descriptors, the kernel's
@@ -102,14 +117,14 @@ func (b *boot) early() error {
 		{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 	} {
-		if err := m.mount(""); err != nil {
+		if err := m.mount(); err != nil {
 			return err
 		}
 	}
-	stdio()
 	b.words = commandLine(string(readKernel("/proc/cmdline")))
 	raiseLimits()
 	b.loadModules("/modules")
+	stdio() // now that the console has its driver: what kills the agent shows there
 	return nil
 }
 
@@ -158,7 +173,7 @@ func (b *boot) halt() {
 	// Mounted read-only, the disk's journal is empty: nothing to recover next time.
 	unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	if b.disk != nil {
-		unix.Mount("", "/proc/self/fd/"+itoa(int(b.disk.Fd())), "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+		unix.Mount("", "/proc/self/fd/"+strconv.Itoa(int(b.disk.Fd())), "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	}
 	unix.Sync()
 	how := unix.LINUX_REBOOT_CMD_RESTART

@@ -53,10 +53,10 @@ func (c *cgroups) limit(memory int64, pids int) {
 	}
 }
 
-// reserve is what of a guest's memory its processes may not have: the agent's
-// few MiB, and slack for the kernel's own.
+// reserve is what of the memory that a guest has left after its boot its
+// processes may not have: room for the agent to grow and for the kernel's own.
 func reserve(total int64) int64 {
-	return min(max(total/10, 16<<20), 64<<20)
+	return min(max(total/32, 8<<20), 64<<20)
 }
 
 // cgroup is one process's.

@@ -13,8 +13,6 @@ import (
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
 // mountPoint is a line of a mount table.
 type mountPoint struct {
 	source, target, fstype string
@@ -22,13 +20,12 @@ type mountPoint struct {
 	options                string
 }
 
-// mount mounts m under root, on a directory that it makes if need be.
-func (m mountPoint) mount(root string) error {
-	target := root + m.target
-	if err := os.MkdirAll(target, 0o755); err != nil {
+// mount mounts m, on a directory that it makes if need be.
+func (m mountPoint) mount() error {
+	if err := os.MkdirAll(m.target, 0o755); err != nil {
 		return wire.Errorf(wire.Internal, "mounting %s: %w", m.target, cause(err))
 	}
-	if err := unix.Mount(m.source, target, m.fstype, m.flags, m.options); err != nil && err != unix.EBUSY {
+	if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.options); err != nil && err != unix.EBUSY {
 		return wire.Errorf(wire.Internal, "mounting %s (%s) on %s: %w", m.source, m.fstype, m.target, err)
 	}
 	return nil
@@ -52,14 +49,20 @@ func (b *boot) root() error {
 		{baseDevice, "/base", "ext4", unix.MS_RDONLY, ""},
 		{diskDevice, "/disk", "ext4", 0, ""},
 	} {
-		if err := m.mount(""); err != nil {
+		if err := m.mount(); err != nil {
 			return err
 		}
 	}
 	for _, dir := range []string{"/disk/upper", "/disk/work", newRoot} {
 		if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
-			return wire.Errorf(wire.Internal, "making %s on the disk: %w", dir, cause(err))
+			return wire.Errorf(wire.Internal, "making %s: %w", dir, cause(err))
 		}
+	}
+	// The overlay's / is the upper directory: it is as the base's is, once.
+	var st unix.Stat_t
+	if emptyDir("/disk/upper") && unix.Stat("/base", &st) == nil {
+		unix.Chown("/disk/upper", int(st.Uid), int(st.Gid))
+		unix.Chmod("/disk/upper", st.Mode&0o7777)
 	}
 	if err := mountOverlay(); err != nil {
 		return err
@@ -171,7 +174,7 @@ func (b *boot) furnish() {
 		mounts = append(mounts, mountPoint{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"})
 	}
 	for _, m := range mounts {
-		if err := m.mount(""); err != nil {
+		if err := m.mount(); err != nil {
 			b.logf("%v", err)
 		}
 	}
@@ -249,9 +252,9 @@ func (s *service) reserveMemory() {
 	if s.cgroups == nil {
 		return
 	}
-	total, _ := memory()
+	total, available := memory()
 	threads, _ := strconv.Atoi(field(readKernel("/proc/sys/kernel/threads-max"), 0))
 	pidMax, _ := strconv.Atoi(field(readKernel("/proc/sys/kernel/pid_max"), 0))
 	pids := min(threads, pidMax)
-	s.cgroups.limit(total-reserve(total), max(pids-256, pids/2))
+	s.cgroups.limit(available-reserve(total), max(pids-256, pids/2))
 }

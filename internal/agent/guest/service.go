@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -304,12 +305,13 @@ func (s *service) process(id string) (*process, error) {
 // list returns what is known, oldest first.
 func (s *service) list() []wire.Process {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := make([]wire.Process, 0, len(s.procs))
-	for _, p := range s.procs {
-		list = append(list, p.info())
+	procs := slices.Collect(maps.Values(s.procs))
+	s.mu.Unlock()
+	slices.SortFunc(procs, func(a, b *process) int { return a.started.Compare(b.started) })
+	list := make([]wire.Process, len(procs))
+	for i, p := range procs {
+		list[i] = p.info()
 	}
-	slices.SortFunc(list, func(a, b wire.Process) int { return a.Started.Compare(b.Started) })
 	return list
 }
 

@@ -1,7 +1,7 @@
 package guest
 
 import (
-	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -96,7 +96,7 @@ func (t *target) append(st *wire.Stream) (int64, error) {
 // whole until the new one is.
 func (t *target) replace(st *wire.Stream) (n int64, err error) {
 	dir, name := filepath.Split(t.path)
-	tmp := filepath.Join(dir, "."+name[:min(len(name), 200)]+"."+rand.Text()[:8])
+	tmp := filepath.Join(dir, "."+name[:min(len(name), 200)]+"."+random())
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, err
@@ -225,4 +225,12 @@ func makeParents(dir string, owner *ident) error {
 		return os.Chown(dir, int(owner.uid), int(owner.gid))
 	}
 	return nil
+}
+
+// random is 16 letters that nobody else chooses; package crypto/rand would be a
+// tenth of the agent.
+func random() string {
+	var b [8]byte
+	unix.Getrandom(b[:], 0)
+	return hex.EncodeToString(b[:])
 }
