@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bandsox/bandsox/internal/agent"
 	"github.com/bandsox/bandsox/internal/vm"
 	"github.com/bandsox/bandsox/internal/vm/vmtest"
 )
@@ -29,12 +28,8 @@ func hello(tb testing.TB, d vm.Driver, e vmtest.Env) (time.Duration, error) {
 		return 0, err
 	}
 	defer m.Kill()
-	c, err := agent.Connect(ctx, m.Dial)
-	took := time.Since(start)
-	if err != nil {
-		return took, err
-	}
-	return took, c.Close()
+	err = vmtest.Answer(ctx, m.Dial)
+	return time.Since(start), err
 }
 
 // TestBootsUnderLoad boots with every core of the host busy, which is when a
@@ -120,7 +115,7 @@ func bareHello(tb testing.TB, e vmtest.Env) (time.Duration, error) {
 	defer cmd.Process.Kill()
 	ctx, cancel := context.WithTimeout(tb.Context(), vmtest.Timeout)
 	defer cancel()
-	c, err := agent.Connect(ctx, func(ctx context.Context) (net.Conn, error) {
+	err := vmtest.Answer(ctx, func(ctx context.Context) (net.Conn, error) {
 		for {
 			conn, err := net.Dial("unix", filepath.Join(dir, agentSocket))
 			if err == nil || ctx.Err() != nil {
@@ -129,11 +124,7 @@ func bareHello(tb testing.TB, e vmtest.Env) (time.Duration, error) {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	if err != nil {
-		return 0, err
-	}
-	took := time.Since(start)
-	return took, c.Close()
+	return time.Since(start), err
 }
 
 // TestBadProgram: what is no QEMU, or one that won't start, says so.

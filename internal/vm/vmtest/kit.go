@@ -2,11 +2,13 @@ package vmtest
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/bandsox/bandsox/internal/agent"
 	"github.com/bandsox/bandsox/internal/kernel"
 	"github.com/bandsox/bandsox/internal/wire"
 )
@@ -36,4 +38,13 @@ func Program(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Answer returns when the agent behind dial has answered once.
+func Answer(ctx context.Context, dial func(context.Context) (net.Conn, error)) error {
+	c, err := agent.Connect(ctx, dial)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
