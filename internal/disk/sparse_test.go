@@ -22,7 +22,7 @@ func TestSparseFile(t *testing.T) {
 		s := &sparseFile{f: f, ctx: t.Context()}
 		var model []byte
 		pos := 0
-		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			switch rapid.IntRange(0, 3).Draw(rt, "what") {
 			case 0:
 				pos = rapid.IntRange(0, 5).Draw(rt, "block") * 32 << 10
