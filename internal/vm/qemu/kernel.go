@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -40,21 +41,34 @@ func bootable(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	e, err := elf.NewFile(f)
-	if err != nil {
-		return errors.New("it is no vmlinux, or not all of one: " + err.Error())
+	var head elf.Header64
+	order := binary.LittleEndian
+	if err := binary.Read(io.NewSectionReader(f, 0, 64), order, &head); err != nil ||
+		string(head.Ident[:elf.EI_DATA+1]) != elf.ELFMAG+"\x02\x01" || elf.Machine(head.Machine) != elf.EM_X86_64 {
+		return errors.New("it is no vmlinux for x86-64")
+	}
+	if head.Phentsize != 56 || head.Phnum > 128 {
+		return errors.New("its program headers make no sense")
+	}
+	progs := make([]elf.Prog64, head.Phnum)
+	if err := binary.Read(io.NewSectionReader(f, int64(head.Phoff), 56*128), order, progs); err != nil {
+		return errCut
 	}
 	pvh, loads := false, 0
-	for _, p := range e.Progs {
+	for _, p := range progs {
 		if end := p.Off + p.Filesz; end < p.Off || end > uint64(info.Size()) {
-			return errors.New("it is cut short")
+			return errCut
 		}
-		switch p.Type {
+		switch elf.ProgType(p.Type) {
 		case elf.PT_LOAD:
 			loads++
 		case elf.PT_NOTE:
-			pvh = pvh || hasPVH(io.NewSectionReader(f, int64(p.Off), int64(p.Filesz)), e)
+			pvh = pvh || hasPVH(io.NewSectionReader(f, int64(p.Off), int64(min(p.Filesz, 64<<10))))
 		}
+	}
+	// The section headers come last in a vmlinux: with them, nothing is missing.
+	if end := head.Shoff + uint64(head.Shnum)*uint64(head.Shentsize); end < head.Shoff || end > uint64(info.Size()) {
+		return errCut
 	}
 	switch {
 	case loads == 0:
@@ -65,17 +79,19 @@ func bootable(f *os.File) error {
 	return nil
 }
 
+var errCut = errors.New("it is cut short")
+
 // hasPVH looks for the note XEN_ELFNOTE_PHYS32_ENTRY.
-func hasPVH(r io.Reader, e *elf.File) bool {
-	notes, err := io.ReadAll(io.LimitReader(r, 64<<10))
+func hasPVH(r io.Reader) bool {
+	notes, err := io.ReadAll(r)
 	if err != nil {
 		return false
 	}
 	const physEntry = 18
+	order := binary.LittleEndian
 	pad := func(n uint32) int { return (int(n) + 3) &^ 3 }
 	for len(notes) >= 12 {
-		name, desc := e.ByteOrder.Uint32(notes), e.ByteOrder.Uint32(notes[4:])
-		kind := e.ByteOrder.Uint32(notes[8:])
+		name, desc, kind := order.Uint32(notes), order.Uint32(notes[4:]), order.Uint32(notes[8:])
 		notes = notes[12:]
 		if name > 1<<16 || desc > 1<<16 || pad(name)+pad(desc) > len(notes) {
 			return false
