@@ -12,12 +12,14 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/bandsox/bandsox"
@@ -33,7 +35,8 @@ func main() {
 	out := flag.String("json", "bench/result.json", "where the figures go as JSON")
 	bin := flag.String("bandsox", "bin/bandsox", "the program that is compared with docker's")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := bench(ctx, *rounds, *out, *bin); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -126,7 +129,12 @@ func benchCreate(ctx context.Context, r *report, m *bandsox.Manager, in *inputs,
 	return nil
 }
 
-func say(what string) { fmt.Fprintln(os.Stderr, "bench:", what) }
+var start = time.Now()
+
+// say tells what is going on: a run takes minutes.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: %4.0fs %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
+}
 
 // hostLine says what the figures were measured on.
 func hostLine() string {

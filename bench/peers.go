@@ -48,7 +48,8 @@ func benchDocker(ctx context.Context, r *report, m *bandsox.Manager, in *inputs,
 	defer check(exec.Command(bin, "--storage", storage, "rm", "-f", id))
 
 	var runs, dockerRuns, execs, dockerExecs samples
-	for range rounds {
+	for i := range rounds {
+		say("docker: round %d of %d", i+1, rounds)
 		for _, step := range []struct {
 			to  *samples
 			cmd *exec.Cmd

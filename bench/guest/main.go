@@ -102,10 +102,24 @@ func port(name string) error {
 	return fmt.Errorf("no port %q", name)
 }
 
+// patient reads from a port, where nobody at the other end looks like the end.
+type patient struct{ f *os.File }
+
+func (p patient) Read(b []byte) (int, error) {
+	for {
+		n, err := p.f.Read(b)
+		if n > 0 || err != nil && err != io.EOF {
+			return n, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func servePort(f *os.File) error {
 	word := make([]byte, 9)
+	in := patient{f}
 	for {
-		if _, err := io.ReadFull(f, word[:1]); err != nil {
+		if _, err := io.ReadFull(in, word[:1]); err != nil {
 			return err
 		}
 		switch word[0] {
@@ -114,7 +128,7 @@ func servePort(f *os.File) error {
 				return err
 			}
 		case 'g':
-			if _, err := io.ReadFull(f, word[1:]); err != nil {
+			if _, err := io.ReadFull(in, word[1:]); err != nil {
 				return err
 			}
 			n, err := strconv.ParseInt(string(word[1:]), 10, 64)
