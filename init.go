@@ -47,7 +47,7 @@ func Init(ctx context.Context, o InitOptions) (Kernel, error) {
 	k, err := kernel.Install(ctx, st.Kernels(), kernel.InstallOptions{
 		Source: o.Kernel, SHA256: o.KernelSHA256, Force: o.Force, Progress: o.Progress,
 		// What every driver of this build boots from.
-		Require: []string{"virtio_mmio", "virtio_blk", "virtio_console", "overlay", "ext4"},
+		Require: []string{"virtio_console", "pvh"},
 	})
 	if err != nil {
 		return Kernel{}, fail("init", "", err)

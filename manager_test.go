@@ -179,6 +179,7 @@ func TestCommandStreams(t *testing.T) {
 	t.Run("cancelling kills", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(ctx)
 		r, w := io.Pipe()
+		defer w.Close()
 		cmd := sb.Shell("echo up; sleep 60")
 		cmd.Stdout = w
 		if err := cmd.Start(ctx); err != nil {
@@ -283,6 +284,7 @@ func TestMachineKilledWhileACommandStreams(t *testing.T) {
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	r, w := io.Pipe()
+	defer w.Close()
 	cmd := sb.Shell("while :; do echo y; done")
 	cmd.Stdout = w
 	if err := cmd.Start(t.Context()); err != nil {

@@ -54,7 +54,7 @@ func report(w io.Writer, err error) int {
 		switch e.Code {
 		case bandsox.CodeNotFound:
 			return exitNotFound
-		case bandsox.CodeDenied:
+		case bandsox.CodeInvalid, bandsox.CodeDenied:
 			return exitNotRunning
 		}
 	}

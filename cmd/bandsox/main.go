@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -71,7 +72,7 @@ container image, with its own kernel, to run code in that you don't trust.
 	f.StringVar(&a.storage, "storage", "", "state directory (default $BANDSOX_STORAGE, else /var/lib/bandsox as root)")
 	f.StringVar(&a.driver, "driver", os.Getenv("BANDSOX_DRIVER"), "virtual machine monitor: qemu (default the best that runs here)")
 	f.StringVar(&a.accel, "accel", os.Getenv("BANDSOX_ACCEL"), "kvm or tcg (default kvm where it proves to work)")
-	f.StringVar(&a.agent, "agent", "", "guest agent program (default the one built in)")
+	f.StringVar(&a.agent, "agent", os.Getenv("BANDSOX_AGENT"), "guest agent program (default the one built in)")
 	f.StringArrayVar(&a.mirrors, "registry-mirror", nil, "HOST=MIRROR: try MIRROR before registry HOST; repeatable")
 	f.StringArrayVar(&a.insecure, "insecure-registry", nil, "speak plain HTTP, or TLS unverified, to registry HOST; repeatable")
 	f.StringArrayVar(&a.caFiles, "registry-ca", nil, "trust the certificate authorities in this PEM file; repeatable")
@@ -101,7 +102,7 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.Println("bandsox " + buildVersion())
+			fmt.Println("bandsox " + buildVersion())
 			return nil
 		},
 	}

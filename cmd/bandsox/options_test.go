@@ -97,7 +97,7 @@ func TestTablesCannotBeBroken(t *testing.T) {
 	if err := tab.print(&w); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.String(); got != "A          B\nx?[2J?y?  z\n" {
+	if got := w.String(); got != "A         B\nx?[2J?y?  z\n" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -82,7 +82,7 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 func (o Options) limits() Limits {
-	return Limits{MaxBytes: o.MaxBytes, MaxEntries: o.MaxEntries}
+	return Limits{MaxBytes: o.MaxBytes, MaxEntries: o.MaxEntries, Scratch: o.Scratch}
 }
 
 func (o Options) platform() (v1.Platform, error) {

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/bandsox/bandsox/internal/vm/vmtest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"bandsox": main})
+}
+
+// TestHostScripts runs the command line as a person would, where no machine is
+// needed. Each script has a state directory of its own.
+func TestHostScripts(t *testing.T) {
+	testscript.Run(t, scripts("host", func(*testscript.Env) error { return nil }))
+}
+
+// TestMachineScripts does so with real machines.
+func TestMachineScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs virtual machines: left out of -short")
+	}
+	kit := vmKit(t)
+	testscript.Run(t, scripts("vm", kit.install))
+}
+
+func scripts(dir string, setup func(*testscript.Env) error) testscript.Params {
+	return testscript.Params{
+		Dir: filepath.Join("testdata/script", dir),
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", e.Getenv("PATH")+":/usr/sbin:/sbin")
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("FROM_HOST", "yes")
+			e.Setenv("BANDSOX_STORAGE", filepath.Join(e.WorkDir, "state"))
+			return setup(e)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exit": exitWith},
+	}
+}
+
+// exitWith is `exit CODE PROGRAM ARG...`: the program must end with that code.
+func exitWith(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exit CODE PROGRAM ARG...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	code := 0
+	if exit, ok := err.(*exec.ExitError); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
+// kit is what real machines need: installed kernels, the agent, and a small
+// image with busybox in it.
+type kit struct{ kernels, agent, image string }
+
+// install readies a script's state directory.
+func (k kit) install(e *testscript.Env) error {
+	state := e.Getenv("BANDSOX_STORAGE")
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return err
+	}
+	e.Setenv("BANDSOX_AGENT", k.agent)
+	e.Setenv("IMAGE", k.image)
+	return os.Symlink(k.kernels, filepath.Join(state, "kernels"))
+}
+
+func vmKit(t testing.TB) kit {
+	t.Helper()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Skip("needs busybox: apt-get install busybox-static")
+	}
+	if out, _ := exec.Command("sh", "-c", "LC_ALL=C ldd "+busybox+" 2>&1").Output(); !strings.Contains(string(out), "not a dynamic") {
+		t.Skip("needs a static busybox: apt-get install busybox-static")
+	}
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skip("needs QEMU: apt-get install qemu-system-x86")
+	}
+	k := kit{kernels: vmtest.Kernels(t), agent: vmtest.Program(t, "cmd/bandsox-agent"), image: t.TempDir()}
+	bin := filepath.Join(k.image, "bin")
+	etc := filepath.Join(k.image, "etc")
+	for _, dir := range []string{bin, etc, filepath.Join(k.image, "root"), filepath.Join(k.image, "tmp")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(busybox)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(bin, "busybox"), b, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(etc, "passwd"), []byte("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"), 0o644)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(etc, "group"), []byte("root:x:0:\nnogroup:x:65534:\n"), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range strings.Fields("sh cat echo sleep id hostname kill yes sync tar sha256sum head wc dd ls true false mount") {
+		if err := os.Symlink("busybox", filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return k
+}
