@@ -134,10 +134,19 @@ func (m *machine) refusal(err error) error {
 		return errors.New("QEMU ended: " + m.proc.state.String())
 	case words == "":
 		return err
-	case strings.Contains(words, "sandbox") && strings.Contains(words, "not"):
-		return errNoSandbox
+	}
+	for _, no := range noSandboxWords {
+		if strings.Contains(words, no) {
+			return errNoSandbox
+		}
 	}
 	return errors.New(words)
+}
+
+// noSandboxWords are what a QEMU or a host without system call filters says:
+// whole phrases, for paths may hold any word.
+var noSandboxWords = []string{
+	"-sandbox support is not enabled", "no option group 'sandbox'", "failed to install seccomp syscall filter",
 }
 
 // bootError classes what QEMU said.
