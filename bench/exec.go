@@ -182,14 +182,16 @@ func (p *raw) round(t *rawTimes, echoes int) error {
 	if err := pingPong(p.conn, p.conn, echoes, &t.echo); err != nil {
 		return err
 	}
-	d, err := timed(func() error {
-		if _, err := fmt.Fprintf(p.conn, "g%08d", streamMiB); err != nil {
-			return err
-		}
-		_, err := io.CopyN(io.Discard, p.conn, streamMiB<<20)
-		return err
-	})
+	d, err := timed(func() error { return p.stream(streamMiB << 20) })
 	t.stream = append(t.stream, d)
+	return err
+}
+
+func (p *raw) stream(n int64) error {
+	if _, err := fmt.Fprintf(p.conn, "g%08d", n); err != nil {
+		return err
+	}
+	_, err := io.CopyN(io.Discard, p.conn, n)
 	return err
 }
 
@@ -206,6 +208,9 @@ func benchExec(ctx context.Context, r *report, m *bandsox.Manager, in *inputs, b
 		return err
 	}
 	defer port.stop()
+	if err := port.stream(streamMiB << 20); err != nil { // makes the file, so not timed
+		return err
+	}
 	var ours execTimes
 	var theirs rawTimes
 	for i := range rounds {
@@ -224,7 +229,7 @@ func benchExec(ctx context.Context, r *report, m *bandsox.Manager, in *inputs, b
 		row{What: "exec of a program, p99", Unit: "ms", Ours: ms(ours.exec, 0.99), Peer: peer + ", one byte", Their: ms(theirs.echo, 0.99), Runs: len(ours.exec)},
 		row{What: "byte there and back, p50", Unit: "ms", Ours: ms(ours.echo, 0.5), Peer: peer, Their: ms(theirs.echo, 0.5), Runs: len(ours.echo), Note: "ours goes through two pipes in the guest"},
 		row{What: "byte there and back, p99", Unit: "ms", Ours: ms(ours.echo, 0.99), Peer: peer, Their: ms(theirs.echo, 0.99), Runs: len(ours.echo)},
-		row{What: "file out of the guest", Unit: "MiB/s", Ours: streamMiB / ours.read.median(), Peer: peer, Their: streamMiB / theirs.stream.median(), Bar: "ratio >= 0.70", Runs: rounds},
+		row{What: "file out of the guest", Unit: "MiB/s", Ours: streamMiB / ours.read.median(), Peer: peer, Their: streamMiB / theirs.stream.median(), Bar: "ratio >= 0.70", Runs: rounds, Note: "both read a file in the guest's memory"},
 		row{What: "program's output", Unit: "MiB/s", Ours: streamMiB / ours.stream.median(), Peer: peer, Their: streamMiB / theirs.stream.median(), Runs: rounds, Note: "through a pipe of the guest's kernel first"},
 		row{What: "file into the guest", Unit: "MiB/s", Ours: streamMiB / ours.write.median(), Runs: rounds},
 		row{What: "agent, resident", Unit: "MiB", Ours: float64(ours.rss) / (1 << 20), Bar: "<= 8 MiB", Runs: rounds},

@@ -83,7 +83,7 @@ func echo(r io.Reader, w io.Writer) error {
 }
 
 // port serves a virtio-serial port: 'e' is answered by 'e'; 'g' and eight
-// decimal digits by so many MiB.
+// decimal digits by so many bytes of a file in memory.
 func port(name string) error {
 	paths, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
 	for _, p := range paths {
@@ -100,6 +100,39 @@ func port(name string) error {
 		return servePort(f)
 	}
 	return fmt.Errorf("no port %q", name)
+}
+
+const source = "/dev/shm/source"
+
+// giveFile writes the first n bytes of source, which it makes long enough.
+func giveFile(w io.Writer, n int64) error {
+	f, err := os.OpenFile(source, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return err
+	} else if st.Size() < n {
+		if err := give(f, n); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	buf := make([]byte, 64<<10)
+	for n > 0 {
+		k, err := f.Read(buf[:min(n, int64(len(buf)))])
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(buf[:k]); err != nil {
+			return err
+		}
+		n -= int64(k)
+	}
+	return nil
 }
 
 // patient reads from a port, where nobody at the other end looks like the end.
@@ -135,7 +168,7 @@ func servePort(f *os.File) error {
 			if err != nil {
 				return err
 			}
-			if err := give(f, n<<20); err != nil {
+			if err := giveFile(f, n); err != nil {
 				return err
 			}
 		default:
