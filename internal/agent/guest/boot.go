@@ -35,7 +35,7 @@ func Main() int {
 	os.Clearenv()
 	surviveSignals()
 
-	b := &boot{start: time.Now()}
+	b := &boot{start: time.Now(), kmsg: -1}
 	cfg := ServeConfig{Version: Version, Log: b.logf}
 	if err := b.early(); err != nil {
 		b.fail(&cfg, err)
@@ -53,7 +53,10 @@ func Main() int {
 		b.halt()
 	}
 	s := newService(cfg)
-	s.reserveMemory()
+	if s.cgroups != nil {
+		s.reserveMemory()
+		go s.watchMemory()
+	}
 	go s.reaper.run(context.Background())
 	b.logf("ready after %v", time.Since(b.start).Round(time.Millisecond))
 	err := port.serve(s)
@@ -80,25 +83,24 @@ func surviveSignals() {
 // boot is what the way from the kernel to a served sandbox needs to remember.
 type boot struct {
 	start time.Time
+	kmsg  int               // /dev/kmsg, or -1
 	words map[string]string // bandsox.* of the kernel's command line
 	disk  *os.File          // the disk's file system, to grow it and to end it well
 }
 
 // logf writes to the kernel's log, which never blocks and ends on the console.
 func (b *boot) logf(format string, args ...any) {
-	logKernel(6, fmt.Sprintf(format, args...))
+	b.logAt(6, fmt.Sprintf(format, args...))
 }
 
-// logKernel logs at one of the kernel's levels; 3, an error, shows on the
-// console of a guest that boots quietly.
-func logKernel(level int, msg string) {
-	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
+// logAt logs at one of the kernel's levels; 3, an error, shows on the console
+// of a guest that boots quietly. The log is opened once: /dev is the guest's.
+func (b *boot) logAt(level int, msg string) {
+	if b.kmsg < 0 {
+		b.kmsg, _ = unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	}
-	defer unix.Close(fd)
 	for line := range strings.SplitSeq(strings.TrimSpace(msg), "\n") {
-		unix.Write(fd, []byte("<"+strconv.Itoa(level)+">bandsox: "+line[:min(len(line), 800)]))
+		unix.Write(b.kmsg, []byte("<"+strconv.Itoa(level)+">bandsox: "+line[:min(len(line), 800)]))
 	}
 }
 
@@ -106,7 +108,7 @@ func logKernel(level int, msg string) {
 // and who reads the console, now.
 func (b *boot) fail(cfg *ServeConfig, err error) {
 	cfg.Failure = asError(err)
-	logKernel(3, err.Error())
+	b.logAt(3, err.Error())
 }
 
 // early brings up what the agent itself needs: its descriptors, the kernel's

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -56,13 +57,15 @@ func (c *cgroups) limit(memory int64, pids int) {
 // reserve is what of the memory that a guest has left after its boot its
 // processes may not have: room for the agent to grow and for the kernel's own.
 func reserve(total int64) int64 {
-	return min(max(total/32, 8<<20), 64<<20)
+	return min(max(total/24, 12<<20), 64<<20)
 }
 
 // cgroup is one process's.
 type cgroup struct {
 	dir string
 	fd  int // for SysProcAttr.CgroupFD; -1 after the start
+
+	starved atomic.Bool // we killed in it for want of memory
 }
 
 func (c *cgroups) create(id string) (*cgroup, error) {
@@ -113,17 +116,17 @@ func (g *cgroup) pids() []int {
 	return pids
 }
 
-// oomKills counts the processes of this cgroup that the kernel killed for want
-// of memory.
-func (g *cgroup) oomKills() int {
+// oomKilled reports whether something in this cgroup was killed for want of
+// memory.
+func (g *cgroup) oomKilled() bool {
 	b, _ := os.ReadFile(filepath.Join(g.dir, "memory.events"))
 	for line := range strings.Lines(string(b)) {
 		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
 			kills, _ := strconv.Atoi(n)
-			return kills
+			return kills > 0 || g.starved.Load()
 		}
 	}
-	return 0
+	return g.starved.Load()
 }
 
 // remove deletes the cgroup, and reports whether it's gone: it stays while

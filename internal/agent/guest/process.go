@@ -48,11 +48,12 @@ func (p *process) launch(r *wire.StartRequest, sp *spec) error {
 	defer ends.close()
 	sys := &syscall.SysProcAttr{Setsid: true, Setctty: p.tty != nil, Credential: p.s.credential(sp.id)}
 	if p.s.cgroups != nil {
-		if p.cgroup, err = p.s.cgroups.create(p.id); err != nil {
-			p.abandon()
-			return wire.Errorf(wire.Exhausted, "starting %q: making its cgroup: %w", sp.argv[0], err)
+		if p.cgroup, err = p.s.cgroups.create(p.id); err == nil {
+			p.cgroup.attr(sys)
+		} else { // the guest unmounted it, say: the process group must do
+			p.s.log("making a cgroup for process %s: %v", p.id, err)
+			p.cgroup = nil
 		}
-		p.cgroup.attr(sys)
 	}
 	attr := &syscall.ProcAttr{Dir: sp.dir, Env: sp.env, Files: ends.files(), Sys: sys}
 	p.started = time.Now()
@@ -141,7 +142,7 @@ func (p *process) result() *wire.Exit {
 	p.mu.Lock()
 	e.Timeout = p.timedOut
 	p.mu.Unlock()
-	e.OOM = p.cgroup != nil && e.Code != 0 && p.cgroup.oomKills() > 0
+	e.OOM = p.cgroup != nil && e.Code != 0 && p.cgroup.oomKilled()
 	return e
 }
 

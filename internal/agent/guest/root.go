@@ -249,9 +249,6 @@ func loadModule(path string) error {
 // reserveMemory keeps memory and process numbers from the processes, so that
 // there always are some for the agent.
 func (s *service) reserveMemory() {
-	if s.cgroups == nil {
-		return
-	}
 	total, available := memory()
 	threads, _ := strconv.Atoi(field(readKernel("/proc/sys/kernel/threads-max"), 0))
 	pidMax, _ := strconv.Atoi(field(readKernel("/proc/sys/kernel/pid_max"), 0))
