@@ -63,6 +63,7 @@ var edges = []edge{
 
 // testEdges are the further imports of test files.
 var testEdges = []edge{
+	{"cmd/bandsox", "internal/vm/vmtest", "its scripts run on the process fake too"},
 	{"internal/vm/qemu", "internal/vm/vmtest", "the driver is held to the contract"},
 	{".", "internal/vm/vmtest", "the library runs on the process fake where there is no VM"},
 	{"internal/agent", "internal/agent/guest", "both sides of the protocol against each other"},
