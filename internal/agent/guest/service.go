@@ -65,7 +65,8 @@ type service struct {
 	ended    []*process      // oldest first
 	leftover []*cgroup       // of ended processes, with something still running in them
 	lastID   int
-	stopping bool
+	stopping bool          // no process is started any more
+	closed   bool          // no request is served any more
 	stopped  chan struct{} // closed by shutdown
 }
 
@@ -135,11 +136,13 @@ func (s *service) session(m *wire.Mux) {
 		if err != nil {
 			return
 		}
-		s.wg.Add(1)
-		go func() {
-			defer s.wg.Done()
-			s.handle(st, req)
-		}()
+		s.mu.Lock()
+		if s.closed {
+			st.Close()
+		} else {
+			s.wg.Go(func() { s.handle(st, req) })
+		}
+		s.mu.Unlock()
 	}
 }
 
@@ -333,10 +336,12 @@ func (s *service) credential(id ident) *syscall.Credential {
 
 // close ends everything that a fake started. A guest's service ends with its machine.
 func (s *service) close() {
+	s.mu.Lock()
+	s.stopping, s.closed = true, true
+	s.mu.Unlock()
 	s.end(unix.SIGKILL)
 	s.mu.Lock()
-	s.stopping = true
-	procs := s.procs
+	procs := slices.Collect(maps.Values(s.procs))
 	s.mu.Unlock()
 	for _, p := range procs {
 		<-p.ended
