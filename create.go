@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -302,15 +301,3 @@ func (s *stack) run(m *Manager) {
 
 // step is where tests kill the process.
 var step = func(name string) {}
-
-// String is the phases on one line: "image 0.2s, boot 1.1s".
-func phaseString(list []Phase) string {
-	var b strings.Builder
-	for i, p := range list {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%s %.2fs", p.Name, p.Duration.Seconds())
-	}
-	return b.String()
-}

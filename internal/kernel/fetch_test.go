@@ -206,7 +206,7 @@ func TestFetchRefuses(t *testing.T) {
 		{"forbidden", status(403), FetchOptions{}, wire.Denied},
 		{"broken", status(503), FetchOptions{Attempts: 2}, wire.Unavailable},
 		{"never whole", &flaky{body: body, cuts: 99}, FetchOptions{Attempts: 2}, wire.Unavailable},
-		{"to plain text", http.RedirectHandler("gopher://x/", 302), FetchOptions{Attempts: 1}, wire.Unavailable},
+		{"to plain text", http.RedirectHandler("gopher://x/", http.StatusFound), FetchOptions{Attempts: 1}, wire.Unavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -240,7 +240,7 @@ func TestFetchStalls(t *testing.T) {
 func TestFetchNotDowngraded(t *testing.T) {
 	plain := httptest.NewServer(&flaky{body: []byte("x")})
 	defer plain.Close()
-	tls := httptest.NewTLSServer(http.RedirectHandler(plain.URL, 302))
+	tls := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
 	defer tls.Close()
 	err := Fetch(t.Context(), tls.URL, filepath.Join(t.TempDir(), "f"), FetchOptions{Client: tls.Client(), Attempts: 1})
 	if err == nil || !strings.Contains(err.Error(), "from https to http") {

@@ -31,7 +31,6 @@ type process struct {
 	status unix.WaitStatus
 	usage  unix.Rusage
 	ended  chan struct{} // closed when it was reaped
-	done   chan struct{} // closed when its output and exit are in the ring
 
 	mu       sync.Mutex
 	timedOut bool
