@@ -62,7 +62,7 @@ func (m *Manager) initramfs(_ context.Context, k *kernel.Kernel) (string, error)
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	tmp := filepath.Join(m.store.Scratch(), filepath.Base(path))
+	tmp := filepath.Join(m.store.Scratch(), store.NewID()) // several may make it at once: they make the same
 	if err := kernel.WriteInitramfs(tmp, agent, k, nil); err != nil {
 		return "", err
 	}

@@ -113,6 +113,9 @@ func (c *Cmd) Start(ctx context.Context) error {
 			_ = proc.Signal(int(syscall.SIGKILL), true)
 		}
 		proc.Close()
+		if why := c.sb.haltedWhy(); why != nil && err != nil {
+			err = why
+		}
 		if cause := context.Cause(ctx); cause != nil && (err != nil || exit.Signal == int(syscall.SIGKILL)) {
 			err = cause
 		}

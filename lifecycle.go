@@ -156,7 +156,10 @@ func (sb *Sandbox) resume(ctx context.Context) error {
 	if err := machine.Resume(ctx); err != nil {
 		return err
 	}
-	return sb.save(ctx, func(i *Info) { i.Status = StateRunning })
+	sb.mu.Lock()
+	sb.halted = nil
+	sb.mu.Unlock()
+	return sb.save(ctx, func(i *Info) { i.Status, i.Reason = StateRunning, "" })
 }
 
 // Delete throws the sandbox away, running or not. Deleting it twice is no error.
@@ -167,7 +170,8 @@ func (sb *Sandbox) Delete(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		if err := sb.save(ctx, func(i *Info) { i.Status = stateDeleted }); err != nil {
+		// On a full disk this can't be written down; removing makes room.
+		if err := sb.save(ctx, func(i *Info) { i.Status = stateDeleted }); err != nil && classify(err) != CodeExhausted {
 			return err
 		}
 		step("deleted")

@@ -35,6 +35,7 @@ type Sandbox struct {
 	client  *agent.Client
 	lock    *store.FileLock // this process talks to the agent
 	away    chan struct{}   // closed when the machine is let go of
+	halted  error           // why the machine stopped by itself and waits
 }
 
 // ID is the sandbox's id.
@@ -118,6 +119,13 @@ func (sb *Sandbox) current() vm.Machine {
 	return sb.machine
 }
 
+// haltedWhy is why the machine waits, or nil.
+func (sb *Sandbox) haltedWhy() error {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return sb.halted
+}
+
 func (sb *Sandbox) held() bool { return sb.current() != nil }
 
 func (sb *Sandbox) state() State {
@@ -162,6 +170,9 @@ func (sb *Sandbox) connect(ctx context.Context) (*agent.Client, error) {
 	sb.mu.Lock()
 	state, client := sb.info.Status, sb.client
 	sb.mu.Unlock()
+	if err := sb.haltedWhy(); err != nil {
+		return nil, err
+	}
 	if state != StateRunning {
 		return nil, sb.refuse(state)
 	}
@@ -242,27 +253,60 @@ func (sb *Sandbox) hold(machine vm.Machine, client *agent.Client, lock *store.Fi
 	sb.machine, sb.client, sb.lock, sb.away = machine, client, lock, away
 	sb.mu.Unlock()
 	sb.m.wg.Go(func() {
-		select {
-		case <-away: // released, or ended by a method that writes it down itself
-			return
-		case <-machine.Done():
+		for {
+			select {
+			case <-away: // released, or ended by a method that writes it down itself
+				return
+			case why := <-machine.Halted():
+				sb.machineHalted(machine, why)
+			case <-machine.Done():
+				sb.machineDone(machine)
+				return
+			}
 		}
-		sb.op.Lock()
-		defer sb.op.Unlock()
-		if sb.current() != machine {
-			return
-		}
-		_, client, lock := sb.letGo()
-		if client != nil {
-			_ = client.Close()
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := sb.ended(ctx, machine.Err()); err != nil && classify(err) != CodeNotFound {
-			sb.m.log.Error("recording the end of a machine", "sandbox", sb.id, "err", err)
-		}
-		_ = lock.Unlock()
 	})
+}
+
+// machineDone writes down how a machine ended by itself.
+func (sb *Sandbox) machineDone(machine vm.Machine) {
+	sb.op.Lock()
+	defer sb.op.Unlock()
+	if sb.current() != machine {
+		return
+	}
+	_, client, lock := sb.letGo()
+	defer lock.Unlock()
+	if client != nil {
+		_ = client.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := sb.ended(ctx, machine.Err()); err != nil && classify(err) != CodeNotFound {
+		sb.m.log.Error("recording the end of a machine", "sandbox", sb.id, "err", err)
+	}
+}
+
+// machineHalted lets those that wait for the guest know that it can't go on.
+func (sb *Sandbox) machineHalted(machine vm.Machine, why error) {
+	sb.mu.Lock()
+	client, mine := sb.client, sb.machine == machine
+	if mine {
+		sb.client, sb.halted = nil, why
+	}
+	sb.mu.Unlock()
+	if !mine {
+		return
+	}
+	sb.m.log.Warn("a machine was halted", "sandbox", sb.id, "why", why)
+	if client != nil {
+		_ = client.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	// The disk being full, this may fail: then memory alone knows.
+	if err := sb.save(ctx, func(i *Info) { i.Status, i.Reason = StatePaused, why.Error() }); err != nil {
+		sb.m.log.Warn("recording that a machine was halted", "sandbox", sb.id, "err", err)
+	}
 }
 
 func (sb *Sandbox) ended(ctx context.Context, why error) error {
@@ -282,7 +326,7 @@ func (sb *Sandbox) letGo() (vm.Machine, *agent.Client, *store.FileLock) {
 	if sb.away != nil {
 		close(sb.away)
 	}
-	sb.machine, sb.client, sb.lock, sb.away = nil, nil, nil, nil
+	sb.machine, sb.client, sb.lock, sb.away, sb.halted = nil, nil, nil, nil, nil
 	return machine, client, lock
 }
 

@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -25,9 +24,7 @@ func TestHostScripts(t *testing.T) {
 
 // TestMachineScripts does so with real machines.
 func TestMachineScripts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs virtual machines: left out of -short")
-	}
+	vmtest.NeedQEMU(t)
 	kit := vmKit(t)
 	testscript.Run(t, scripts("vm", kit.install))
 }
@@ -82,41 +79,5 @@ func (k kit) install(e *testscript.Env) error {
 
 func vmKit(t testing.TB) kit {
 	t.Helper()
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Skip("needs busybox: apt-get install busybox-static")
-	}
-	if out, _ := exec.Command("sh", "-c", "LC_ALL=C ldd "+busybox+" 2>&1").Output(); !strings.Contains(string(out), "not a dynamic") {
-		t.Skip("needs a static busybox: apt-get install busybox-static")
-	}
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("needs QEMU: apt-get install qemu-system-x86")
-	}
-	k := kit{kernels: vmtest.Kernels(t), agent: vmtest.Program(t, "cmd/bandsox-agent"), image: t.TempDir()}
-	bin := filepath.Join(k.image, "bin")
-	etc := filepath.Join(k.image, "etc")
-	for _, dir := range []string{bin, etc, filepath.Join(k.image, "root"), filepath.Join(k.image, "tmp")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b, err := os.ReadFile(busybox)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(bin, "busybox"), b, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(etc, "passwd"), []byte("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"), 0o644)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(etc, "group"), []byte("root:x:0:\nnogroup:x:65534:\n"), 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range strings.Fields("sh cat echo sleep id hostname kill yes sync tar sha256sum head wc dd ls true false mount") {
-		if err := os.Symlink("busybox", filepath.Join(bin, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return k
+	return kit{kernels: vmtest.Kernels(t), agent: vmtest.Program(t, "cmd/bandsox-agent"), image: vmtest.Busybox(t)}
 }

@@ -68,6 +68,10 @@ type Machine interface {
 	Dial(ctx context.Context) (net.Conn, error)
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
+	// Halted receives the reason each time the machine stops by itself because
+	// the host can't go on: its disk is full, say. Nothing is lost: once there
+	// is room, Resume lets the machine go on. It may be nil: that never happens.
+	Halted() <-chan error
 	// Console returns what the guest has printed, the newest part of it: bounded.
 	Console(ctx context.Context) (io.ReadCloser, error)
 	// Kill ends the machine at once and returns when its process is gone.

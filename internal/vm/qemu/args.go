@@ -83,8 +83,9 @@ func arguments(s vm.Spec, accel string, qmpFD, agentFD int) []string {
 }
 
 // drives attaches them. The guest's flushes reach the host's disk; what it
-// deletes is freed there. A host disk that is full is an error for the guest:
-// it goes on and can say so.
+// deletes is freed there. When the host's disk is full the guest is stopped, as
+// if time stood still, until there is room: told of an error instead, its file
+// system would give up and take what was written with it.
 func drives(ds []vm.Drive) (a []string) {
 	for i, d := range ds {
 		id := "drive" + strconv.Itoa(i)
@@ -93,7 +94,7 @@ func drives(ds []vm.Drive) (a []string) {
 			"read-only": d.ReadOnly, "discard": "unmap",
 		})
 		a = append(a, "-blockdev", string(node),
-			"-device", "virtio-blk-device,drive="+id+",rerror=report,werror=report")
+			"-device", "virtio-blk-device,drive="+id+",rerror=report,werror=enospc")
 	}
 	return a
 }

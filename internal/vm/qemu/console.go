@@ -25,8 +25,9 @@ const (
 )
 
 type console struct {
-	dir string
-	mu  sync.Mutex
+	dir     string
+	mu      sync.Mutex
+	unsaved []byte // what a full disk had no room for, the newest of it
 }
 
 // drain moves what the guest has printed from the rings into the files.
@@ -48,13 +49,22 @@ func (c *console) drain(ctx context.Context, q *qmp) error {
 			if len(b) == 0 {
 				break
 			}
-			if err := c.append(b); err != nil {
-				return err
-			}
+			c.keep(b)
 			left -= len(b)
 		}
 	}
 	return nil
+}
+
+// keep saves what was drained: it is in the ring no more, so what can't be
+// written stays here.
+func (c *console) keep(b []byte) {
+	c.unsaved = append(c.unsaved, b...)
+	if c.append(c.unsaved) == nil {
+		c.unsaved = nil
+	} else if over := len(c.unsaved) - consoleRing; over > 0 {
+		c.unsaved = append([]byte(nil), c.unsaved[over:]...)
+	}
 }
 
 // append adds to the newer file, and starts another when it is full.
@@ -94,7 +104,7 @@ func (c *console) open() (io.ReadCloser, error) {
 	for i, f := range r.files {
 		readers[i] = f
 	}
-	r.Reader = io.MultiReader(readers...)
+	r.Reader = io.MultiReader(append(readers, strings.NewReader(string(c.unsaved)))...)
 	return &r, nil
 }
 

@@ -28,6 +28,7 @@ type machine struct {
 	ready chan struct{}
 
 	stopped  chan struct{} // QEMU stopped the guest: look why
+	halted   chan error    // it did because the host's disk is full
 	release  context.CancelFunc
 	released context.Context
 	watching chan struct{}
@@ -48,7 +49,7 @@ type ending struct {
 func newMachine(h vm.Handle, s *sockets) *machine {
 	m := &machine{
 		handle: h, socks: s, console: console{dir: h.Dir},
-		ready: make(chan struct{}), stopped: make(chan struct{}, 1),
+		ready: make(chan struct{}), stopped: make(chan struct{}, 1), halted: make(chan error, 1),
 		watching: make(chan struct{}), done: make(chan struct{}),
 	}
 	m.released, m.release = context.WithCancel(context.Background())
@@ -154,7 +155,14 @@ func (m *machine) look() {
 	end := &ending{status: s.Status}
 	switch s.Status {
 	case "shutdown":
-	case "guest-panicked", "internal-error", "io-error":
+	case "io-error": // a write that found no room: the drives' werror=enospc
+		select {
+		case m.halted <- wire.Errorf(wire.Exhausted, "the host's disk is full; the machine waits for room").
+			WithHint("free some space, then: bandsox resume %s", m.handle.ID):
+		default:
+		}
+		return
+	case "guest-panicked", "internal-error":
 		end.err = errors.New("QEMU stopped it: " + s.Status)
 	default:
 		return
@@ -340,6 +348,9 @@ func (m *machine) Err() error {
 		return nil
 	}
 }
+
+// Halted tells when the guest was stopped because the host's disk is full.
+func (m *machine) Halted() <-chan error { return m.halted }
 
 // Release lets go of a machine that goes on.
 func (m *machine) Release() error {

@@ -214,6 +214,7 @@ func (m *processMachine) finish(err error) {
 
 func (m *processMachine) Handle() vm.Handle     { return m.h }
 func (m *processMachine) Done() <-chan struct{} { return m.done }
+func (m *processMachine) Halted() <-chan error  { return nil }
 
 func (m *processMachine) Err() error {
 	select {
