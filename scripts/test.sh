@@ -8,4 +8,4 @@ if ! command -v gcc >/dev/null; then
 	echo "test: no gcc, so without the race detector"
 fi
 # shellcheck disable=SC2086 # empty means no flag
-go test -json -timeout 14m $race "$@" | go run ./internal/testsum
+go test -json -count=1 -timeout 14m $race "$@" | go run ./internal/testsum

@@ -42,6 +42,7 @@ type summary struct {
 	output                  map[string]*strings.Builder // by package and test, until it ends
 	builds                  map[string]*strings.Builder // compiler's words by import path
 	skips                   []skip
+	failures                []string
 	passed, failed, skipped int
 	packages                int
 	broken                  bool // something failed that isn't a test: a build, a package
@@ -110,6 +111,7 @@ func (s *summary) endTest(e event, text string) {
 		s.passed++
 	case "fail":
 		s.failed++
+		s.failures = append(s.failures, short(e.Package)+" "+e.Test)
 		fmt.Fprintf(s.w, "FAIL %s %s\n%s\n", e.Package, e.Test, text)
 	case "skip":
 		s.skipped++
@@ -130,7 +132,7 @@ func (s *summary) endPackage(e event, text string) {
 		if b := s.builds[e.FailedBuild]; b != nil {
 			fmt.Fprint(s.w, b.String())
 		}
-		fmt.Fprint(s.w, text)
+		fmt.Fprint(s.w, withoutVerdict(text))
 		s.unfinished(e.Package)
 	}
 }
@@ -158,9 +160,24 @@ func (s *summary) close() bool {
 			fmt.Fprintf(s.w, "  %s: %s\n", k.test, k.reason)
 		}
 	}
+	if len(s.failures) > 0 {
+		fmt.Fprintf(s.w, "\nfailed:\n  %s\n", strings.Join(s.failures, "\n  "))
+	}
 	fmt.Fprintf(s.w, "\n%d passed, %d failed, %d skipped in %d packages\n", s.passed, s.failed, s.skipped, s.packages)
 	// No package at all is a run that never was: not a success.
 	return s.failed == 0 && !s.broken && s.packages > 0
+}
+
+// withoutVerdict is a failed package's own output without the runner's lines,
+// which say again what was said.
+func withoutVerdict(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if line != "FAIL\n" && !strings.HasPrefix(line, "FAIL\t") && !strings.HasPrefix(line, "exit status ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 const module = "github.com/bandsox/bandsox"
@@ -182,11 +199,12 @@ func reason(text string) string {
 		}
 		// file_test.go:12: the reason
 		if _, after, ok := strings.Cut(l, ".go:"); ok {
-			if _, words, ok := strings.Cut(after, ": "); ok {
-				return words
-			}
+			_, words, _ := strings.Cut(after, ":")
+			l = strings.TrimSpace(words)
 		}
-		return l
+		if l != "" {
+			return l
+		}
 	}
 	return "no reason given"
 }

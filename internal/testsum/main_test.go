@@ -55,7 +55,7 @@ func TestFailure(t *testing.T) {
 	if ok {
 		t.Error("a failed test passed")
 	}
-	wants(t, got, "FAIL b TestBad\nb_test.go:1: wrong\n", "1 passed, 1 failed, 1 skipped")
+	wants(t, got, "FAIL b TestBad\nb_test.go:1: wrong\n", "failed:\n  b TestBad\n", "1 passed, 1 failed, 1 skipped")
 }
 
 func TestBrokenPackages(t *testing.T) {
