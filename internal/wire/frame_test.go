@@ -130,3 +130,32 @@ func TestReaderNoProgress(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Every byte, its place and the length count in the sum.
+func TestSum(t *testing.T) {
+	p := make([]byte, 100)
+	for i := range p {
+		p[i] = byte(i*7 + 1)
+	}
+	seen := map[uint32]string{}
+	note := func(what string, b []byte) {
+		if other, ok := seen[sum(b)]; ok {
+			t.Errorf("%s and %s have one sum", what, other)
+		}
+		seen[sum(b)] = what
+	}
+	for n := range p {
+		note(fmt.Sprintf("%d bytes", n), p[:n])
+		note(fmt.Sprintf("%d zeros", n+1), make([]byte, n+1))
+	}
+	for i := range p {
+		b := bytes.Clone(p)
+		b[i] ^= 0x80
+		note(fmt.Sprintf("byte %d changed", i), b)
+	}
+	for i := range len(p) - 32 {
+		b := bytes.Clone(p)
+		b[i], b[i+32] = b[i+32], b[i]
+		note(fmt.Sprintf("bytes %d and %d swapped", i, i+32), b)
+	}
+}
