@@ -260,3 +260,6 @@ func (m *Mux) Ping(ctx context.Context) error { return m.ping(ctx, true) }
 
 // Flush waits until the other side's mux has taken in what was sent so far.
 func (m *Mux) Flush(ctx context.Context) error { return m.ping(ctx, false) }
+
+// Flush is the Flush of the stream's session.
+func (s *Stream) Flush(ctx context.Context) error { return s.m.Flush(ctx) }

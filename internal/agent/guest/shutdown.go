@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -8,9 +9,9 @@ import (
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
-// lastWords is how long the answer may take to reach the host before the
-// machine goes.
-const lastWords = 30 * time.Millisecond
+// lastWords is how long the machine stays for a host that does not take in the
+// answer.
+const lastWords = time.Second
 
 // shutdown ends everything that runs. The answer says that all is on the disk;
 // then the service ends, and with it a guest's machine.
@@ -35,10 +36,12 @@ func (s *service) shutdown(st *wire.Stream, grace time.Duration) (*wire.Control,
 	if !s.cfg.Fake {
 		unix.Sync()
 	}
-	if st.SendControl(wire.Control{Done: &wire.Done{}}) == nil {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	if st.SendControlContext(ctx, wire.Control{Done: &wire.Done{}}) == nil {
 		st.CloseSend()
+		st.Flush(ctx)
 	}
-	time.Sleep(lastWords)
 	close(s.stopped)
 	return nil, nil
 }
