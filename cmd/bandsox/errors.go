@@ -15,7 +15,6 @@ const (
 	exitError      = 125
 	exitNotRunning = 126
 	exitNotFound   = 127
-	exitInterrupt  = 130
 )
 
 // exitCode ends the program with a code and prints nothing: what there was to

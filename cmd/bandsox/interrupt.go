@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"sync"
@@ -14,9 +15,10 @@ import (
 // and lets it be undone. The second leaves at once.
 type interrupts struct {
 	mu     sync.Mutex
-	pass   func(syscall.Signal) // to the program that runs, if one does
-	atExit []func()             // what must be put right even then: the terminal, the machine
+	pass   func(syscall.Signal) error // to the program that runs, if one does
+	atExit []func()                   // what must be put right even then: the terminal, the machine
 	seen   int
+	first  syscall.Signal
 }
 
 func watchInterrupts(cancel context.CancelFunc) *interrupts {
@@ -33,7 +35,9 @@ func watchInterrupts(cancel context.CancelFunc) *interrupts {
 
 func (in *interrupts) got(s syscall.Signal, cancel context.CancelFunc) {
 	in.mu.Lock()
-	in.seen++
+	if in.seen++; in.seen == 1 {
+		in.first = s
+	}
 	seen, pass, atExit := in.seen, in.pass, in.atExit
 	in.mu.Unlock()
 	switch {
@@ -51,21 +55,26 @@ func (in *interrupts) got(s syscall.Signal, cancel context.CancelFunc) {
 		}
 		os.Exit(128 + int(s))
 	case pass != nil:
-		go pass(s) // the sandbox may not answer
+		go func() { // the sandbox may not answer
+			if pass(s) != nil { // it has not started yet, or can't be reached
+				cancel()
+			}
+		}()
 	default:
 		cancel()
 	}
 }
 
-// interrupted reports whether an interrupt came.
-func (in *interrupts) interrupted() bool {
+// ended returns the code to exit with if err says no more than that an
+// interrupt ended what was under way.
+func (in *interrupts) ended(err error) (exitCode, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.seen > 0
+	return exitCode(128 + int(in.first)), in.first != 0 && errors.Is(err, context.Canceled)
 }
 
 // passTo sends interrupts to the program that runs; nil: no more.
-func (in *interrupts) passTo(pass func(syscall.Signal)) {
+func (in *interrupts) passTo(pass func(syscall.Signal) error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.pass = pass

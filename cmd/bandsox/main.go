@@ -28,9 +28,13 @@ func run(args []string) int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	cmd := newRoot(&app{interrupts: watchInterrupts(cancel)})
+	interrupts := watchInterrupts(cancel)
+	cmd := newRoot(&app{interrupts: interrupts})
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
+	if code, ok := interrupts.ended(err); ok {
+		return int(code)
+	}
 	return report(os.Stderr, err)
 }
 

@@ -78,7 +78,7 @@ func (j *job) prepare(cmd *bandsox.Cmd) {
 	if j.tty != nil {
 		j.tty.connect(cmd)
 	}
-	j.app.interrupts.passTo(func(s syscall.Signal) { _ = cmd.Signal(s) })
+	j.app.interrupts.passTo(cmd.Signal)
 }
 
 // result is what --json prints. Output that is not UTF-8 comes as *_base64.
@@ -105,8 +105,8 @@ func (j *job) finish(info bandsox.Info, err error) error {
 	if j.tty != nil {
 		j.tty.restore()
 	}
-	if errors.Is(err, context.Canceled) && j.app.interrupts.interrupted() {
-		return exitCode(exitInterrupt)
+	if code, ok := j.app.interrupts.ended(err); ok {
+		return code
 	}
 	if errors.Is(err, syscall.EPIPE) {
 		return exitCode(128 + int(syscall.SIGPIPE))

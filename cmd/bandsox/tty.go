@@ -17,7 +17,9 @@ type localTTY struct {
 	out   int
 	old   *term.State // nil: not in raw mode
 	sizes chan os.Signal
-	once  sync.Once
+
+	mu       sync.Mutex // a second Ctrl-C restores while others connect
+	restored bool
 }
 
 // openTTY readies the terminal; it changes nothing yet.
@@ -36,6 +38,11 @@ func (t *localTTY) connect(cmd *bandsox.Cmd) {
 	cmd.TTY = &size
 	if v, ok := os.LookupEnv("TERM"); ok {
 		cmd.Env = append(cmd.Env, "TERM="+v)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.restored {
+		return
 	}
 	if cmd.Stdin != nil {
 		if old, err := term.MakeRaw(t.fd); err == nil {
@@ -61,13 +68,17 @@ func (t *localTTY) size() bandsox.Size {
 
 // restore puts the terminal back as it was. It may be called many times.
 func (t *localTTY) restore() {
-	t.once.Do(func() {
-		if t.sizes != nil {
-			signal.Stop(t.sizes)
-			close(t.sizes)
-		}
-		if t.old != nil {
-			_ = term.Restore(t.fd, t.old)
-		}
-	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.restored {
+		return
+	}
+	t.restored = true
+	if t.sizes != nil {
+		signal.Stop(t.sizes)
+		close(t.sizes)
+	}
+	if t.old != nil {
+		_ = term.Restore(t.fd, t.old)
+	}
 }
