@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -96,28 +95,10 @@ func TestDiskKeepsWhatWasFlushed(t *testing.T) {
 	}
 }
 
-// TestQEMUKilledWhileACommandStreams: the caller gets an error, at once, and
-// never the exit code 0.
 func TestQEMUKilledWhileACommandStreams(t *testing.T) {
 	cfg, image := realMachines(t, t.TempDir())
 	m := openReal(t, cfg)
-	sb := create(t, m, CreateOptions{Image: image})
-	r, w := io.Pipe()
-	defer w.Close()
-	cmd := sb.Command("yes")
-	cmd.Stdout = w
-	if err := cmd.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r.Read(make([]byte, 2))
-	go io.Copy(io.Discard, r)
-	info, _ := sb.Info(t.Context())
-	if err := syscall.Kill(info.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(t.Context()); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v", err)
-	}
+	killWhileStreaming(t, create(t, m, CreateOptions{Image: image}))
 }
 
 // TestEightAtOnce makes eight sandboxes of one image at once, on however few cores.

@@ -283,9 +283,20 @@ func TestAnotherManagerFindsTheMachine(t *testing.T) {
 func TestMachineKilledWhileACommandStreams(t *testing.T) {
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
+	killWhileStreaming(t, sb)
+	eventually(t, func() bool {
+		info, err := sb.Info(t.Context())
+		return err == nil && info.Status == StateFailed && info.Reason != ""
+	})
+}
+
+// killWhileStreaming kills the sandbox's machine while a program floods its
+// caller: who gets an error, and never the exit code 0.
+func killWhileStreaming(t *testing.T, sb *Sandbox) {
+	t.Helper()
 	r, w := io.Pipe()
 	defer w.Close()
-	cmd := sb.Shell("while :; do echo y; done")
+	cmd := sb.Command("yes")
 	cmd.Stdout = w
 	if err := cmd.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -299,10 +310,6 @@ func TestMachineKilledWhileACommandStreams(t *testing.T) {
 	if err := cmd.Wait(t.Context()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
-	eventually(t, func() bool {
-		info, err := sb.Info(t.Context())
-		return err == nil && info.Status == StateFailed && info.Reason != ""
-	})
 }
 
 func eventually(t *testing.T, ok func() bool) {
