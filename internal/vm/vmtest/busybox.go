@@ -9,7 +9,7 @@ import (
 )
 
 // busyboxCommands are those that the tests' scripts use.
-const busyboxCommands = "sh cat echo sleep id hostname kill yes sync tar sha256sum head wc dd ls true false mount df rm mkdir seq stty cut touch"
+const busyboxCommands = "sh cat echo sleep id hostname kill yes sync tar sha256sum head wc dd ls true false mount df rm mkdir seq stty"
 
 // Busybox makes a root file system of busybox and little else, and returns its
 // directory. It skips t where there is no static busybox.
