@@ -40,17 +40,22 @@ const (
 // root makes the sandbox's root file system, base and disk as one overlay, and
 // moves there.
 func (b *boot) root() error {
-	for _, dev := range []struct{ path, what string }{{baseDevice, "base"}, {diskDevice, "disk"}} {
-		if err := awaitDevice(dev.path, dev.what); err != nil {
+	for _, drive := range []struct {
+		what string
+		mountPoint
+	}{
+		{"base", mountPoint{baseDevice, "/base", "ext4", unix.MS_RDONLY, ""}},
+		{"disk", mountPoint{diskDevice, "/disk", "ext4", 0, "discard"}}, // what is deleted here is free on the host
+	} {
+		if err := awaitDevice(drive.source, drive.what); err != nil {
 			return err
 		}
-	}
-	for _, m := range []mountPoint{
-		{baseDevice, "/base", "ext4", unix.MS_RDONLY, ""},
-		{diskDevice, "/disk", "ext4", 0, ""},
-	} {
-		if err := m.mount(); err != nil {
-			return err
+		err := drive.mount()
+		if errors.Is(err, unix.EINVAL) {
+			return wire.Errorf(wire.Invalid, "mounting the %s: %s holds no ext4 file system", drive.what, drive.source)
+		}
+		if err != nil {
+			return wire.Errorf(wire.CodeOf(err), "mounting the %s: %w", drive.what, err)
 		}
 	}
 	for _, dir := range []string{"/disk/upper", "/disk/work", newRoot} {
