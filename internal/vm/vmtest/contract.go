@@ -33,6 +33,12 @@ func Run(t *testing.T, newDriver func() vm.Driver, e Env) {
 		{"BadSpec", true, (*suite).badSpec},
 		{"BadKernel", e.Can.Kernel, (*suite).badKernel},
 		{"SurvivesKill", e.Can.Drives, (*suite).survivesKill},
+		{"BadDrives", e.Can.Drives && e.Can.Kernel, (*suite).badDrives},
+		{"Space", e.Can.Drives, (*suite).space},
+		{"Scratch", e.Can.Drives && e.Can.Kernel, (*suite).scratch},
+		{"Leavers", true, (*suite).leavers},
+		{"Replay", true, (*suite).replay},
+		{"Hostile", e.Can.Kernel, (*suite).hostile},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !c.needs {
@@ -52,6 +58,16 @@ type suite struct {
 	driver    vm.Driver
 	newDriver func() vm.Driver
 	dir       string
+}
+
+// sub runs test as a part, on a machine that the parts share.
+func (s *suite) sub(name string, test func(*suite)) {
+	s.Helper()
+	s.Run(name, func(t *testing.T) {
+		part := *s
+		part.T = t
+		test(&part)
+	})
 }
 
 // boot starts a machine, which ends with the test.

@@ -20,6 +20,7 @@ import (
 // but Tool.
 type Env struct {
 	Kernel, Initrd, Base string
+	Scratch              string // another base: the tool and nothing else, not even a directory
 	Tool                 string // the program of ./tool, by its path in a machine
 	Can                  Can
 }
@@ -49,7 +50,10 @@ func Kit(t testing.TB) Env {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	e := Env{Initrd: filepath.Join(dir, "initrd"), Base: filepath.Join(dir, "base.ext4"), Tool: "/tool", Can: Everything}
+	e := Env{
+		Initrd: filepath.Join(dir, "initrd"), Base: filepath.Join(dir, "base.ext4"),
+		Scratch: filepath.Join(dir, "scratch.ext4"), Tool: "/tool", Can: Everything,
+	}
 	k, err := kernel.Open(Kernels(t))
 	if err != nil {
 		t.Fatal(err)
@@ -59,14 +63,20 @@ func Kit(t testing.TB) Env {
 	if err := kernel.WriteInitramfs(e.Initrd, agent, k, nil); err != nil {
 		t.Fatal(err)
 	}
+	tool := build(t, "internal/vm/vmtest/tool")
+	buildBase(ctx, t, e.Scratch, tool)
+	buildBase(ctx, t, e.Base, tool,
+		&tar.Header{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755},
+		&tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777})
+	return e
+}
+
+// buildBase makes a base of the tool and dirs.
+func buildBase(ctx context.Context, t testing.TB, path string, tool []byte, dirs ...*tar.Header) {
+	t.Helper()
 	var files bytes.Buffer
 	w := tar.NewWriter(&files)
-	tool := build(t, "internal/vm/vmtest/tool")
-	for _, h := range []*tar.Header{
-		{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755},
-		{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777},
-		{Typeflag: tar.TypeReg, Name: "tool", Mode: 0o755, Size: int64(len(tool))},
-	} {
+	for _, h := range append(dirs, &tar.Header{Typeflag: tar.TypeReg, Name: "tool", Mode: 0o755, Size: int64(len(tool))}) {
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
@@ -77,10 +87,9 @@ func Kit(t testing.TB) Env {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := disk.BuildBase(ctx, e.Base, &files, disk.BaseOptions{}); err != nil {
+	if err := disk.BuildBase(ctx, path, &files, disk.BaseOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return e
 }
 
 // Processes is the Env of the process fake.
