@@ -3,13 +3,13 @@ package bandsox
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -40,7 +40,7 @@ var steps = []string{"record", "image", "disk", "machine", "boot", "running"}
 // createAndDie creates a sandbox and kills itself, as by kill -9, at a step.
 func createAndDie(at string) int {
 	ctx := context.Background()
-	m, err := openFake(ctx, os.Getenv("BANDSOX_TEST_DIR"))
+	m, err := openAny(ctx, os.Getenv("BANDSOX_TEST_DIR"), os.Getenv("BANDSOX_TEST_AGENT"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -59,6 +59,29 @@ func createAndDie(at string) int {
 	return 1
 }
 
+// openAny opens a state directory for real machines, if there is an agent for
+// them, else for the fake's.
+func openAny(ctx context.Context, dir, agent string) (*Manager, error) {
+	if agent == "" {
+		return openFake(ctx, dir)
+	}
+	return Open(ctx, Config{Storage: dir, Agent: agent, Log: discardLog()})
+}
+
+// killCreator has another process create a sandbox and kills it at a step.
+func killCreator(t *testing.T, at, dir, image, agent string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "BANDSOX_TEST_DIE_AT="+at, "BANDSOX_TEST_DIR="+dir, "BANDSOX_TEST_IMAGE="+image, "BANDSOX_TEST_AGENT="+agent)
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	cmd.WaitDelay = 10 * time.Second // the machine may hold our pipe
+	err := cmd.Run()
+	if state := cmd.ProcessState; state == nil || state.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the creator was not killed: %v\n%s", err, out.String())
+	}
+}
+
 // TestKilledCreator kills the creating process at every step: the next manager
 // undoes what it did, and a second create of the same name works.
 func TestKilledCreator(t *testing.T) {
@@ -66,25 +89,34 @@ func TestKilledCreator(t *testing.T) {
 	for _, at := range append(steps, "deleted") {
 		t.Run(at, func(t *testing.T) {
 			dir := t.TempDir()
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), "BANDSOX_TEST_DIE_AT="+at, "BANDSOX_TEST_DIR="+dir, "BANDSOX_TEST_IMAGE="+image)
-			var out bytes.Buffer
-			cmd.Stderr = &out
-			err := cmd.Run()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-				t.Fatalf("the creator was not killed: %v\n%s", err, out.String())
-			}
+			killCreator(t, at, dir, image, "")
 			m := newManager(t, dir) // its Open undoes
-			if list, err := m.List(t.Context(), ListOptions{}); err != nil || len(list) > 0 {
-				t.Errorf("still there: %+v %v", list, err)
-			}
+			undone(t, m)
 			nothingLeft(t, dir)
-			sb := create(t, m, CreateOptions{Image: image, Name: "box"})
-			if out, err := sb.Shell("echo fine").Output(t.Context()); err != nil || string(out) != "fine\n" {
-				t.Errorf("a second create: %q %v", out, err)
-			}
+			secondCreate(t, m, image)
 		})
+	}
+}
+
+// undone fails the test if a sandbox or anything to clean up is there.
+func undone(t *testing.T, m *Manager) {
+	t.Helper()
+	if list, err := m.List(t.Context(), ListOptions{}); err != nil || len(list) > 0 {
+		t.Errorf("still there: %+v %v", list, err)
+	}
+	if found, err := m.driver.Find(t.Context(), m.Storage()); err != nil || len(found) > 0 {
+		t.Errorf("machines left running: %v %v", found, err)
+	}
+	if found, err := m.Cleanup(t.Context(), false); err != nil || len(found) > 0 {
+		t.Errorf("left to clean up: %+v %v", found, err)
+	}
+}
+
+func secondCreate(t *testing.T, m *Manager, image string) {
+	t.Helper()
+	sb := create(t, m, CreateOptions{Image: image, Name: "box"})
+	if out, err := sb.Shell("echo fine").Output(t.Context()); err != nil || string(out) != "fine\n" {
+		t.Errorf("a second create: %q %v", out, err)
 	}
 }
 
