@@ -5,8 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/bandsox/bandsox/internal/store"
+	"github.com/bandsox/bandsox/internal/vm"
 )
 
 // Leftover is something that no living sandbox or process owns.
@@ -120,6 +122,13 @@ func (m *Manager) finish(ctx context.Context, row store.Sandbox) error {
 	if err != nil {
 		return err
 	}
+	if err := m.killAll(ctx, handles); err != nil {
+		return err
+	}
+	return m.remove(ctx, row.ID)
+}
+
+func (m *Manager) killAll(ctx context.Context, handles []vm.Handle) error {
 	for _, h := range handles {
 		machine, err := m.driver.Adopt(ctx, h)
 		if classify(err) == CodeNotFound && err != nil {
@@ -131,7 +140,7 @@ func (m *Manager) finish(ctx context.Context, row store.Sandbox) error {
 			return err
 		}
 	}
-	return m.remove(ctx, row.ID)
+	return nil
 }
 
 func (m *Manager) sweepScratch(dryRun bool) ([]Leftover, error) {
@@ -151,8 +160,9 @@ func (m *Manager) sweepScratch(dryRun bool) ([]Leftover, error) {
 	return found, nil
 }
 
-// Abandon kills the machines of this manager's AutoRemove sandboxes at once
-// and leaves the rest to the next manager: for a program that must leave now.
+// Abandon kills, at once, the machines of the sandboxes that this process made
+// AutoRemove or has not made whole yet, and leaves the rest to the next
+// manager: for a program that must leave now.
 func (m *Manager) Abandon() error {
 	m.mu.Lock()
 	var list []*Sandbox
@@ -163,11 +173,29 @@ func (m *Manager) Abandon() error {
 	var errs []error
 	for _, sb := range list {
 		sb.mu.Lock()
-		machine, auto := sb.machine, sb.info.AutoRemove
+		machine, auto := sb.machine, sb.info.AutoRemove && sb.owner == m.store.Self()
 		sb.mu.Unlock()
 		if auto && machine != nil {
 			errs = append(errs, machine.Kill())
 		}
 	}
-	return errors.Join(errs...)
+	return fail("abandon", "", errors.Join(append(errs, m.abandonBooting(context.Background()))...))
+}
+
+// abandonBooting kills the machines that nobody has in hand yet. Their records
+// stay, so that one which starts at this moment is found by the next manager.
+func (m *Manager) abandonBooting(ctx context.Context) error {
+	handles, err := m.driver.Find(ctx, m.store.Sandboxes())
+	if err != nil || len(handles) == 0 {
+		return err
+	}
+	rows, err := m.store.List(ctx)
+	if err != nil {
+		return err
+	}
+	booting := map[string]bool{}
+	for _, row := range rows {
+		booting[row.ID] = row.Owner == m.store.Self() && State(row.State) == StateCreating
+	}
+	return m.killAll(ctx, slices.DeleteFunc(handles, func(h vm.Handle) bool { return !booting[h.ID] }))
 }

@@ -120,6 +120,37 @@ func secondCreate(t *testing.T, m *Manager, image string) {
 	}
 }
 
+// TestAbandonWhileBooting: who leaves now takes even a machine along that is
+// in nobody's hand yet.
+func TestAbandonWhileBooting(t *testing.T) {
+	for _, at := range []string{"machine", "boot"} {
+		t.Run(at, func(t *testing.T) {
+			dir := t.TempDir()
+			m := newManager(t, dir)
+			keep := create(t, m, CreateOptions{})
+			before := step
+			defer func() { step = before }()
+			step = func(name string) {
+				if name != at {
+					return
+				}
+				if err := m.Abandon(); err != nil {
+					t.Error(err)
+				}
+				if found, err := m.driver.Find(t.Context(), dir); err != nil || len(found) != 1 || found[0].ID != keep.ID() {
+					t.Errorf("machines left running: %+v %v", found, err)
+				}
+			}
+			if _, err := m.Create(t.Context(), CreateOptions{Image: testImage(t)}); err == nil {
+				t.Error("a sandbox without a machine was created")
+			}
+			if out, err := keep.Shell("echo alive").Output(t.Context()); err != nil || string(out) != "alive\n" {
+				t.Errorf("a sandbox that was to stay: %q %v", out, err)
+			}
+		})
+	}
+}
+
 // TestCleanupSeesWhatIsLeft lets cleanup, not Open, find what is nobody's.
 func TestCleanupSeesWhatIsLeft(t *testing.T) {
 	dir := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,7 +17,7 @@ import (
 type interrupts struct {
 	mu     sync.Mutex
 	pass   func(syscall.Signal) error // to the program that runs, if one does
-	atExit []func()                   // what must be put right even then: the terminal, the machine
+	atExit []func()                   // what must be put right even then, the last first
 	seen   int
 	first  syscall.Signal
 }
@@ -45,7 +46,7 @@ func (in *interrupts) got(s syscall.Signal, cancel context.CancelFunc) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for _, f := range atExit {
+			for _, f := range slices.Backward(atExit) { // the terminal before the machine, which may take a while
 				f()
 			}
 		}()
@@ -66,11 +67,16 @@ func (in *interrupts) got(s syscall.Signal, cancel context.CancelFunc) {
 }
 
 // ended returns the code to exit with if err says no more than that an
-// interrupt ended what was under way.
+// interrupt ended what was under way. After a second interrupt it doesn't
+// return: we leave, and the errors that come of leaving are no news.
 func (in *interrupts) ended(err error) (exitCode, bool) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	return exitCode(128 + int(in.first)), in.first != 0 && errors.Is(err, context.Canceled)
+	seen, first := in.seen, in.first
+	in.mu.Unlock()
+	if seen > 1 {
+		select {}
+	}
+	return exitCode(128 + int(first)), seen > 0 && errors.Is(err, context.Canceled)
 }
 
 // passTo sends interrupts to the program that runs; nil: no more.

@@ -144,6 +144,7 @@ func (a *app) with(ctx context.Context, f func(*bandsox.Manager) error) error {
 		return err
 	}
 	defer m.Close()
+	defer a.interrupts.onExit(func() { _ = m.Abandon() })()
 	err = f(m)
 	a.bars.finish()
 	return err

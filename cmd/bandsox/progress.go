@@ -76,7 +76,7 @@ func (p *progress) begin(what string, t *task, total int64) {
 	}
 	t.bar = p.pool.AddBar(total, mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name(what+" ")),
-		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f")))
+		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string { return amount(s.Current, s.Total) })))
 }
 
 func (p *progress) end(what string, t *task, done int64) {

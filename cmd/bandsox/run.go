@@ -187,8 +187,9 @@ when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.
 				return err
 			}
 			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
-				undo := a.interrupts.onExit(func() { j.abandon(m) })
-				defer undo()
+				if j.tty != nil {
+					defer a.interrupts.onExit(j.tty.restore)()
+				}
 				info, err := m.Run(cmd.Context(), bandsox.RunOptions{CreateOptions: o, Args: args[1:], Keep: keep, Prepare: j.prepare})
 				if keep && info.ID != "" && !program.json {
 					defer cmd.PrintErrln("kept: " + info.ID)
@@ -202,14 +203,6 @@ when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave the microVM running afterwards")
 	cmd.Flags().BoolVar(&rm, "rm", false, "throw the microVM away afterwards: the default, for docker's sake")
 	return cmd
-}
-
-// abandon is what a second Ctrl-C still does: the terminal, and no machine left.
-func (j *job) abandon(m *bandsox.Manager) {
-	if j.tty != nil {
-		j.tty.restore()
-	}
-	_ = m.Abandon()
 }
 
 func newExec(a *app) *cobra.Command {

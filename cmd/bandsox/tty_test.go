@@ -98,6 +98,9 @@ func TestTerminal(t *testing.T) {
 	l := newLab(t)
 	s := l.screen(t, "run", "-it", l.image, "sh")
 	s.says(t, "# ")
+	if got := s.out.String(); strings.Contains(got, " / 0") || strings.Contains(got, " of 0") {
+		t.Errorf("progress of how much of nothing: %q", got)
+	}
 	s.lent(t)
 	s.types(t, "echo size $(stty size) $TERM; test -t 0 && test -t 1 && echo tty\r")
 	s.says(t, "size 31 97 vt220\r\ntty\r\n")
