@@ -99,6 +99,10 @@ func (l *lab) nothingLeft(t *testing.T) {
 	}
 }
 
+// inTime is longer than bandsox itself waits for a guest, whose silence it
+// then explains better than we could.
+const inTime = 2 * vmtest.Timeout
+
 // running is a bandsox that runs, with what it has written so far.
 type running struct {
 	*exec.Cmd
@@ -145,6 +149,8 @@ func (r *running) ends(t *testing.T, within time.Duration, code int) {
 	select {
 	case <-r.done:
 	case <-time.After(within):
+		_ = r.Process.Signal(syscall.SIGABRT) // it says what each of its goroutines waits for
+		<-r.done
 		t.Fatalf("still running after %v\n%s%s", within, r.out.String(), r.err.String())
 	}
 	if got := r.ProcessState.ExitCode(); got != code {

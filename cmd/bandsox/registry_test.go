@@ -21,8 +21,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
-	"github.com/bandsox/bandsox/internal/vm/vmtest"
 )
 
 // health is what a registry does when asked for a layer.
@@ -148,7 +146,7 @@ func TestRegistryDiesHalfWay(t *testing.T) {
 	reg, image := serveImage(t, strings.TrimPrefix(l.image, "dir:"))
 	reg.health.Store(int32(dying))
 	r := l.start(t, "run", image)
-	r.ends(t, vmtest.Timeout, exitError)
+	r.ends(t, inTime, exitError)
 	if reg.asked.Load() == 0 {
 		t.Error("the registry was not even asked for the layer")
 	}
@@ -161,7 +159,7 @@ func TestRegistryDiesHalfWay(t *testing.T) {
 
 	reg.health.Store(int32(well))
 	r = l.start(t, "run", image)
-	r.ends(t, vmtest.Timeout, 0)
+	r.ends(t, inTime, 0)
 	if got := r.out.String(); got != "from the image\n" {
 		t.Errorf("output %q", got)
 	}
@@ -204,8 +202,8 @@ func TestTwoRunsOfANewImage(t *testing.T) {
 	l := newLab(t)
 	_, image := serveImage(t, strings.TrimPrefix(l.image, "dir:"))
 	a, b := l.start(t, "run", image, "echo", "a"), l.start(t, "run", image, "echo", "b")
-	a.ends(t, vmtest.Timeout, 0)
-	b.ends(t, vmtest.Timeout, 0)
+	a.ends(t, inTime, 0)
+	b.ends(t, inTime, 0)
 	if a.out.String() != "a\n" || b.out.String() != "b\n" {
 		t.Errorf("output %q and %q", a.out.String(), b.out.String())
 	}

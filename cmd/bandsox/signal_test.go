@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/bandsox/bandsox/internal/vm/vmtest"
 )
 
 // atOnce is what "at once" may take on a busy machine.
@@ -29,7 +27,7 @@ func TestSignalReachesTheProgram(t *testing.T) {
 				"trap 'echo got INT; exit 5' INT; trap 'echo got TERM; exit 6' TERM; echo ready; while :; do sleep 1; done")
 			r.says(t, "ready\n")
 			r.signal(t, c.signal)
-			r.ends(t, vmtest.Timeout, c.code)
+			r.ends(t, inTime, c.code)
 			if got := r.out.String(); got != "ready\ngot "+c.name+"\n" {
 				t.Errorf("output %q", got)
 			}
@@ -40,7 +38,7 @@ func TestSignalReachesTheProgram(t *testing.T) {
 		r := l.start(t, "run", l.image, "sh", "-c", "echo ready; sleep 600")
 		r.says(t, "ready\n")
 		r.signal(t, syscall.SIGINT)
-		r.ends(t, vmtest.Timeout, 130)
+		r.ends(t, inTime, 130)
 		l.nothingLeft(t)
 	})
 }
@@ -124,7 +122,7 @@ func TestReaderThatGoesAway(t *testing.T) {
 		t.Errorf("read %q %v", line, err)
 	}
 	out.Close()
-	r.ends(t, vmtest.Timeout, 128+int(syscall.SIGPIPE))
+	r.ends(t, inTime, 128+int(syscall.SIGPIPE))
 	if got := r.err.String(); strings.Contains(got, "error:") {
 		t.Errorf("it complains: %q", got)
 	}

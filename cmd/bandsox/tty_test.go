@@ -9,8 +9,6 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
-
-	"github.com/bandsox/bandsox/internal/vm/vmtest"
 )
 
 // screen is a bandsox on a terminal of its own: what a person sees and types.
@@ -115,7 +113,7 @@ func TestTerminal(t *testing.T) {
 	s.types(t, "echo code $?\r")
 	s.says(t, "code 130\r\n")
 	s.types(t, "exit 9\r")
-	s.ends(t, vmtest.Timeout, 9)
+	s.ends(t, inTime, 9)
 	s.restored(t)
 	l.nothingLeft(t)
 }
@@ -156,7 +154,7 @@ func TestTerminalRestored(t *testing.T) {
 		s := l.screen(t, "run", "-it", l.image, "sh")
 		s.says(t, "# ")
 		s.signal(t, syscall.SIGHUP)
-		s.ends(t, vmtest.Timeout, 128+int(syscall.SIGHUP))
+		s.ends(t, inTime, 128+int(syscall.SIGHUP))
 		s.restored(t)
 		l.nothingLeft(t)
 	})
