@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
@@ -38,7 +40,7 @@ type BaseOptions struct {
 // It stops when ctx ends, but can't abort a Read of r that blocks: that is for
 // r's owner.
 func BuildBase(ctx context.Context, path string, r io.Reader, o BaseOptions) error {
-	doing := fmt.Sprintf("building base %q", path)
+	const doing = "building the base" // the path means nothing to who reads it
 	t, err := newTemp(path)
 	if err != nil {
 		return failed(err, path, "%s", doing)
@@ -60,10 +62,23 @@ func BuildBase(ctx context.Context, path string, r io.Reader, o BaseOptions) err
 		err = out.err
 	}
 	if err != nil {
-		return failed(err, path, "%s", doing)
+		return failed(pathless(err), path, "%s", doing)
 	}
 	in.report()
 	return nil
+}
+
+// pathless is err without the temporary file's name.
+func pathless(err error) error {
+	var pe *fs.PathError
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
+		return fmt.Errorf("%s: %w", pe.Op, pe.Err)
+	case errors.As(err, &le):
+		return fmt.Errorf("%s: %w", le.Op, le.Err)
+	}
+	return err
 }
 
 // convert runs the ext4 writer. It is not ours and panics when it is at its
