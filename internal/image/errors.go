@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -51,6 +52,9 @@ func registryError(ctx context.Context, host string, err error) error {
 	case errors.As(err, &cert):
 		return wire.Errorf(wire.Unavailable, "registry %s: its certificate is not trusted: %w", host, err).
 			WithHint("name its authority's PEM file as a CA file, or the host as an insecure registry")
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return wire.Errorf(wire.Unavailable, "registry %s broke off in the middle: %w", host, err).
+			WithHint("try again; %s", offlineHint)
 	}
 	if e := statusError(host, err); e != nil {
 		return e

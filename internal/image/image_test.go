@@ -422,7 +422,7 @@ func TestRegistryDies(t *testing.T) {
 		push(t, host+"/i", makeImage(t, threeLayers[0]))
 		img := open1(t, host+"/i", o)
 		_, err := tryContents(img)
-		wantError(t, err, wire.Unavailable, host, "bandsox/base")
+		wantError(t, err, wire.Unavailable, "registry "+host+" broke off in the middle", "try again", "bandsox/base")
 		if d := cmp.Diff(threeLayers[0], contents(t, img)); d != "" {
 			t.Error("second try:", d)
 		}
