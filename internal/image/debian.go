@@ -110,6 +110,11 @@ func debianTools() error {
 	return nil
 }
 
+// subidsHint is for an ordinary user who has no other ids to build a system
+// with: its files belong to many users.
+const subidsHint = "sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER; " +
+	"or have root run: bandsox image pull bandsox/base; or use an image that is here: docker-archive:FILE, oci:DIR"
+
 // buildDebian runs mmdebstrap, and returns the tar file it writes.
 func buildDebian(ctx context.Context, what string, o Options) (*os.File, error) {
 	tmp, err := debianTemp(o.Scratch)
@@ -274,6 +279,8 @@ func (l *debianLog) failure(scratch string, err error) error {
 	switch {
 	case strings.Contains(said, "No space left on device"):
 		code, hint = wire.Exhausted, "df -h "+scratch
+	case strings.Contains(said, "unable to pick chroot mode automatically"):
+		hint = subidsHint
 	case strings.Contains(said, "Failed to fetch"):
 		hint = "check that Debian's mirror can be reached: apt-get update"
 	}

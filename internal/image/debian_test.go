@@ -56,6 +56,9 @@ func TestDebianLog(t *testing.T) {
 	}
 	wantError(t, l.failure("/s", errors.New("exit status 1")), wire.Unavailable, "mmdebstrap failed: Failed to fetch http://x", "apt-get update")
 	l = &debianLog{}
+	io.WriteString(l, "E: unable to pick chroot mode automatically\n")
+	wantError(t, l.failure("/s", errors.New("exit status 25")), wire.Unavailable, "usermod --add-subuids 100000-165535", "bandsox image pull bandsox/base", "docker-archive:", "oci:")
+	l = &debianLog{}
 	io.WriteString(l, "tar: No space left on device\n")
 	wantError(t, l.failure("/s", errors.New("exit status 1")), wire.Exhausted, "df -h /s", "exit status 1")
 }
