@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/bandsox/bandsox/internal/wire"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -63,11 +64,19 @@ type runConfig struct {
 
 func (c runConfig) config() Config {
 	return Config{
-		Env: c.Env, WorkingDir: c.WorkingDir, User: c.User,
+		Env: variables(c.Env), WorkingDir: c.WorkingDir, User: c.User,
 		Entrypoint: c.Entrypoint, Cmd: c.Cmd, Labels: c.Labels, StopSignal: c.StopSignal,
 		ExposedPorts: slices.Sorted(maps.Keys(c.ExposedPorts)),
 		Volumes:      slices.Sorted(maps.Keys(c.Volumes)),
 	}
+}
+
+// variables is env without the entries that set nothing: docker runs images
+// that have a NAME without a value, or a value without a name.
+func variables(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		return strings.Index(kv, "=") < 1 || strings.Contains(kv, "\x00")
+	})
 }
 
 // configFile is an image's config blob.

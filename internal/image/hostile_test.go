@@ -170,9 +170,10 @@ func (h handMade) forget() handMade {
 func TestConfigOddities(t *testing.T) {
 	want := v1.Platform{OS: "linux", Architecture: "amd64"}
 	c, err := parseConfig([]byte(`{"created":17,"history":"?","config":{"Entrypoint":"/bin/sh -c","Cmd":null,
-		"ExposedPorts":{"80":7},"Volumes":null,"Healthcheck":[],"OnBuild":{}}}`), want)
+		"ExposedPorts":{"80":7},"Volumes":null,"Healthcheck":[],"OnBuild":{},
+		"Env":["A=1","BARE","","=x","N=\u0000","B=","C=d=e"]}}`), want)
 	must(t, err)
-	if d := cmp.Diff(Config{Entrypoint: []string{"/bin/sh -c"}, ExposedPorts: []string{"80"}}, c.Config.config()); d != "" {
+	if d := cmp.Diff(Config{Entrypoint: []string{"/bin/sh -c"}, ExposedPorts: []string{"80"}, Env: []string{"A=1", "B=", "C=d=e"}}, c.Config.config()); d != "" {
 		t.Error(d)
 	}
 	if _, err := parseConfig([]byte(`{"architecture":"arm64"}`), want); wire.CodeOf(err) != wire.NotFound {
