@@ -43,6 +43,9 @@ type Config struct {
 	// Progress is told how long work goes on: what is being done, how much of
 	// how much (0: unknown). It may be called from several goroutines.
 	Progress func(what string, done, total int64)
+	// KeepLeftovers leaves to Cleanup what Open would undo by itself: the
+	// sandboxes and files of processes that were killed.
+	KeepLeftovers bool
 	// Log takes what happens in the background. Default: slog.Default().
 	Log *slog.Logger
 }
@@ -102,6 +105,9 @@ func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
 		return nil, fail("open", "", err)
 	}
 	m := &Manager{cfg: cfg, log: cfg.Log, store: st, driver: driver, live: map[string]*Sandbox{}}
+	if cfg.KeepLeftovers {
+		return m, nil
+	}
 	if err := m.undo(ctx); err != nil {
 		m.log.Warn("undoing what a killed process left", "err", err)
 	}

@@ -151,6 +151,28 @@ func TestAbandonWhileBooting(t *testing.T) {
 	}
 }
 
+// TestCleanupSaysBeforeItDoes kills a creator and has cleanup, not Open, find
+// what it left: a dry run leaves that alone.
+func TestCleanupSaysBeforeItDoes(t *testing.T) {
+	dir, image := t.TempDir(), testImage(t)
+	killCreator(t, "running", dir, image, "")
+	m, err := open(t.Context(), Config{Storage: dir, Log: discardLog(), KeepLeftovers: true}, vmtest.NewProcess())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for _, dryRun := range []bool{true, true, false} {
+		found, err := m.Cleanup(t.Context(), dryRun)
+		if err != nil || len(found) != 2 || found[0].Kind != "sandbox" || found[1].Kind != "scratch" {
+			t.Errorf("dry run %v: found %+v %v", dryRun, found, err)
+		}
+	}
+	if found, err := m.Cleanup(t.Context(), false); err != nil || len(found) != 0 {
+		t.Errorf("after a cleanup: %+v %v", found, err)
+	}
+	nothingLeft(t, dir)
+}
+
 // TestCleanupSeesWhatIsLeft lets cleanup, not Open, find what is nobody's.
 func TestCleanupSeesWhatIsLeft(t *testing.T) {
 	dir := t.TempDir()

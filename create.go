@@ -38,7 +38,7 @@ const (
 	DefaultVCPU        = 1
 	DefaultMemMiB      = 128
 	DefaultDiskSizeMiB = 4096
-	minMemMiB          = 64
+	minMemMiB          = 96 // less does not boot
 	minDiskSizeMiB     = 64
 	maxVCPU            = 32
 	maxMemMiB          = 1 << 20

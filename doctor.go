@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,6 +88,11 @@ func Doctor(ctx context.Context, o DoctorOptions) (Report, error) {
 	return r, nil
 }
 
+// missing reports whether something that sandboxes need isn't there.
+func (r Report) missing() bool {
+	return slices.ContainsFunc(r.Checks, func(c Check) bool { return c.Status == StatusMissing })
+}
+
 // WriteText writes the report for a person: a line a check, and under those
 // that aren't well why it matters and what to type.
 func (r Report) WriteText(w io.Writer) error {
@@ -104,7 +110,11 @@ func (r Report) WriteText(w io.Writer) error {
 	b.WriteByte('\n')
 	for _, d := range r.Drivers {
 		if d.Works {
-			fmt.Fprintf(&b, "Sandboxes will run on %s %s with %s, in %s.\n", d.Name, d.Version, d.Accel, r.Storage)
+			when := "Sandboxes will run"
+			if r.missing() {
+				when = "Once what is missing is there, sandboxes will run"
+			}
+			fmt.Fprintf(&b, "%s on %s %s with %s, in %s.\n", when, d.Name, d.Version, d.Accel, r.Storage)
 			break
 		}
 	}

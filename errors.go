@@ -66,8 +66,15 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is makes errors.Is(err, ErrNotFound) and its like work.
+// Is makes errors.Is(err, ErrNotFound) and its like work, and those of io/fs
+// that mean the same.
 func (e *Error) Is(target error) bool {
+	switch target {
+	case fs.ErrNotExist:
+		return e.Code == CodeNotFound
+	case fs.ErrPermission:
+		return e.Code == CodeDenied
+	}
 	s, ok := target.(sentinel)
 	return ok && Code(s) == e.Code
 }

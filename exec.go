@@ -63,6 +63,11 @@ type ExitError struct {
 	MemMiB  int            // the sandbox's memory
 }
 
+// Is makes errors.Is(err, ErrTimeout) and errors.Is(err, ErrExhausted) work.
+func (e *ExitError) Is(target error) bool {
+	return e.Timeout && target == ErrTimeout || e.OOM && target == ErrExhausted
+}
+
 func (e *ExitError) Error() string {
 	switch {
 	case e.Timeout:
@@ -85,6 +90,7 @@ func (c *Cmd) Start(ctx context.Context) error {
 	if err != nil {
 		return fail("exec", c.sb.id, err)
 	}
+	machine := c.sb.current()
 	proc, err := client.Start(ctx, c.request())
 	if err != nil {
 		return fail("exec", c.sb.id, err)
@@ -113,8 +119,8 @@ func (c *Cmd) Start(ctx context.Context) error {
 			_ = proc.Signal(int(syscall.SIGKILL), true)
 		}
 		proc.Close()
-		if why := c.sb.haltedWhy(); why != nil && err != nil {
-			err = why
+		if err != nil && classify(err) == CodeUnavailable {
+			err = c.sb.brokeDown(machine, err)
 		}
 		if cause := context.Cause(ctx); cause != nil && (err != nil || exit.Signal == int(syscall.SIGKILL)) {
 			err = cause

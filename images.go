@@ -124,15 +124,16 @@ func (m *Manager) RemoveImage(ctx context.Context, ref string) error {
 	return fail("remove image", ref, m.removeBase(ctx, img))
 }
 
-// PruneImages removes every image that no sandbox is made from and returns them.
-func (m *Manager) PruneImages(ctx context.Context) ([]Image, error) {
+// PruneImages removes the images that no name stands for, or with all every
+// one, unless a sandbox is made from it, and returns what it removed.
+func (m *Manager) PruneImages(ctx context.Context, all bool) ([]Image, error) {
 	list, err := m.Images(ctx)
 	if err != nil {
 		return nil, err
 	}
 	removed := []Image{}
 	for _, img := range list {
-		if len(img.UsedBy) > 0 {
+		if len(img.UsedBy) > 0 || len(img.Refs) > 0 && !all {
 			continue
 		}
 		err := m.removeBase(ctx, img)

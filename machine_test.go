@@ -214,6 +214,15 @@ func TestHostDiskFull(t *testing.T) {
 	} else {
 		r.Close()
 	}
+	// Another manager, as a command line is, gets in and can make room.
+	other, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("opening on a full disk: %v", err)
+	}
+	if _, err := other.PruneImages(t.Context(), true); err != nil {
+		t.Errorf("pruning on a full disk: %v", err)
+	}
+	other.Close()
 	os.Remove(pad)
 	if err := sb.Resume(t.Context()); err != nil {
 		t.Fatal(err)

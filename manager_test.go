@@ -355,7 +355,7 @@ func TestManyCreatesOfOneImageBuildOneBase(t *testing.T) {
 	if err := m.RemoveImage(t.Context(), images[0].Digest); !errors.Is(err, ErrConflict) {
 		t.Errorf("removing a base in use: %v", err)
 	}
-	if removed, err := m.PruneImages(t.Context()); err != nil || len(removed) != 0 {
+	if removed, err := m.PruneImages(t.Context(), true); err != nil || len(removed) != 0 {
 		t.Errorf("pruned a base in use: %v %v", removed, err)
 	}
 }

@@ -2,7 +2,10 @@ package bandsox
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/bandsox/bandsox/internal/wire"
 )
 
 // RunMemMiB is the memory of a sandbox made by Run: it runs what people bring.
@@ -49,5 +52,9 @@ func (m *Manager) Run(ctx context.Context, o RunOptions) (info Info, err error) 
 	if o.Prepare != nil {
 		o.Prepare(cmd)
 	}
-	return info, cmd.Run(ctx)
+	err = cmd.Run(ctx)
+	if why := sb.haltedWhy(); why != nil && !o.Keep && errors.Is(err, ErrExhausted) {
+		err = fail("run", o.Image, wire.Errorf(CodeExhausted, "the host's disk is full").WithHint("free some space and run it again"))
+	}
+	return info, err
 }

@@ -112,6 +112,27 @@ func (sb *Sandbox) save(ctx context.Context, change func(*Info)) error {
 	return sb.m.store.Update(ctx, row)
 }
 
+// brokeDown says why the agent of machine fell silent, where that is known.
+func (sb *Sandbox) brokeDown(machine vm.Machine, err error) error {
+	if why := sb.haltedWhy(); why != nil {
+		return why
+	}
+	if machine == nil {
+		return err
+	}
+	// The end of a process is known a moment after that of its sockets.
+	select {
+	case <-machine.Done():
+	case <-time.After(500 * time.Millisecond):
+		return err
+	}
+	why := "the guest powered off"
+	if merr := machine.Err(); merr != nil {
+		why = merr.Error()
+	}
+	return wire.Errorf(CodeUnavailable, "the sandbox ended before the program did: %s", why).WithHint("bandsox logs %s", sb.id)
+}
+
 // current is the machine in hand, or nil.
 func (sb *Sandbox) current() vm.Machine {
 	sb.mu.Lock()
@@ -297,7 +318,7 @@ func (sb *Sandbox) machineHalted(machine vm.Machine, why error) {
 	if !mine {
 		return
 	}
-	sb.m.log.Warn("a machine was halted", "sandbox", sb.id, "why", why)
+	sb.m.log.Info("a machine was halted", "sandbox", sb.id, "why", why)
 	if client != nil {
 		_ = client.Close()
 	}
@@ -305,7 +326,7 @@ func (sb *Sandbox) machineHalted(machine vm.Machine, why error) {
 	defer cancel()
 	// The disk being full, this may fail: then memory alone knows.
 	if err := sb.save(ctx, func(i *Info) { i.Status, i.Reason = StatePaused, why.Error() }); err != nil {
-		sb.m.log.Warn("recording that a machine was halted", "sandbox", sb.id, "err", err)
+		sb.m.log.Info("recording that a machine was halted", "sandbox", sb.id, "err", err)
 	}
 }
 

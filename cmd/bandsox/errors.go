@@ -44,7 +44,8 @@ func report(w io.Writer, err error) int {
 	}
 	fmt.Fprintf(w, "error: %s\n", strings.TrimRight(err.Error(), "\n"))
 	if !errors.As(err, &e) {
-		return exitError // flags and arguments: cobra's own
+		fmt.Fprintln(w, "hint: see bandsox --help, or COMMAND --help") // flags and arguments: cobra's own
+		return exitError
 	}
 	if e.Hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", strings.ReplaceAll(e.Hint, "\n", "\n      "))

@@ -102,11 +102,12 @@ func newImageRemove(a *app) *cobra.Command {
 }
 
 func newImagePrune(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "prune", Short: "Remove every image that no sandbox is made from", Args: cobra.NoArgs,
+	var all bool
+	cmd := &cobra.Command{
+		Use: "prune", Short: "Remove images that have lost their name, unless a sandbox is made from them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
-				removed, err := m.PruneImages(cmd.Context())
+				removed, err := m.PruneImages(cmd.Context(), all)
 				var freed int64
 				for _, i := range removed {
 					freed += i.AllocatedBytes
@@ -117,6 +118,8 @@ func newImagePrune(a *app) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "those with a name too")
+	return cmd
 }
 
 func shortDigest(d string) string {

@@ -50,6 +50,8 @@ type app struct {
 	quiet    bool
 	verbose  bool
 
+	keepLeftovers bool // cleanup says what there is, then does it
+
 	interrupts *interrupts
 	bars       *progress
 }
@@ -86,7 +88,7 @@ container image, with its own kernel, to run code in that you don't trust.
 	root.AddCommand(
 		newRun(a), newCreate(a), newExec(a), newCopy(a),
 		newList(a), newInspect(a), newLogs(a),
-		newStart(a), newStop(a), newKill(a), newRemove(a),
+		newStart(a), newStop(a), newPause(a), newResume(a), newKill(a), newRemove(a),
 		newImage(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
 	)
 	return root
@@ -127,7 +129,7 @@ func (a *app) open(ctx context.Context) (*bandsox.Manager, error) {
 		return nil, err
 	}
 	cfg := bandsox.Config{
-		Storage: a.storage, Driver: a.driver, Accel: a.accel, Agent: a.agent,
+		Storage: a.storage, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
 		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles, Stdin: os.Stdin},
 	}
 	if !a.quiet {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -37,6 +38,12 @@ func (c *createFlags) add(f *pflag.FlagSet, memDefault int) {
 }
 
 func (c *createFlags) options(image string) (bandsox.CreateOptions, error) {
+	if c.vcpu < 1 {
+		return bandsox.CreateOptions{}, usageError("--vcpu %d: must be at least 1", c.vcpu)
+	}
+	if c.mem < 1 || c.disk < 1 {
+		return bandsox.CreateOptions{}, usageError("--mem and --disk-size must be at least 1 MiB")
+	}
 	env, err := parseEnv(c.envFiles, c.env)
 	if err != nil {
 		return bandsox.CreateOptions{}, err
@@ -75,6 +82,24 @@ func (s *sizeMiB) Set(text string) error {
 		return fmt.Errorf("%q is not a size: give MiB, or a number with k, m, g or t", text)
 	}
 	*s = sizeMiB(n * unit >> 20)
+	return nil
+}
+
+// duration is a time flag: as Go writes it, or plain seconds.
+type duration time.Duration
+
+func (d *duration) String() string { return time.Duration(*d).String() }
+func (d *duration) Type() string   { return "duration" }
+
+func (d *duration) Set(text string) error {
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		text = fmt.Sprintf("%fs", n)
+	}
+	t, err := time.ParseDuration(text)
+	if err != nil || t < 0 {
+		return fmt.Errorf("%q is not a time: give seconds, or 300ms, 30s, 5m", text)
+	}
+	*d = duration(t)
 	return nil
 }
 

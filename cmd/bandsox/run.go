@@ -20,7 +20,7 @@ import (
 type programFlags struct {
 	workdir     string
 	user        string
-	timeout     time.Duration
+	timeout     duration
 	interactive bool
 	tty         bool
 	json        bool
@@ -30,7 +30,7 @@ func (p *programFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&p.workdir, "workdir", "w", "", "directory to run it in (default the image's)")
 	f.StringVarP(&p.user, "user", "u", "", "run it as NAME, UID, NAME:GROUP or UID:GID (default the image's)")
-	f.DurationVar(&p.timeout, "timeout", 0, "kill it, and all it started, after this long: 30s, 5m; exit code 124")
+	f.Var(&p.timeout, "timeout", "kill it, and all it started, after this long: 30s, 5m; exit code 124")
 	f.BoolVarP(&p.interactive, "interactive", "i", false, "connect its standard input to ours")
 	f.BoolVarP(&p.tty, "tty", "t", false, "give it a terminal")
 	f.BoolVar(&p.json, "json", false, "print one JSON object with its output and exit code")
@@ -51,9 +51,6 @@ func (a *app) newJob(p programFlags) (*job, error) {
 	if p.tty && p.json {
 		return nil, usageError("--tty and --json don't go together: a terminal mixes output and errors")
 	}
-	if p.timeout < 0 {
-		return nil, usageError("--timeout %v: must not be negative", p.timeout)
-	}
 	if p.tty {
 		tty, err := openTTY(p.interactive)
 		if err != nil {
@@ -67,7 +64,7 @@ func (a *app) newJob(p programFlags) (*job, error) {
 // prepare connects cmd to our streams.
 func (j *job) prepare(cmd *bandsox.Cmd) {
 	j.app.bars.finish()
-	cmd.Dir, cmd.User, cmd.Timeout = j.flags.workdir, j.flags.user, j.flags.timeout
+	cmd.Dir, cmd.User, cmd.Timeout = j.flags.workdir, j.flags.user, time.Duration(j.flags.timeout)
 	if j.flags.interactive {
 		cmd.Stdin = os.Stdin
 	}
@@ -193,6 +190,9 @@ when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.
 				info, err := m.Run(cmd.Context(), bandsox.RunOptions{CreateOptions: o, Args: args[1:], Keep: keep, Prepare: j.prepare})
 				if keep && info.ID != "" && !program.json {
 					defer cmd.PrintErrln("kept: " + info.ID)
+				}
+				if info.Image == "" {
+					info.Image = args[0]
 				}
 				return j.finish(info, err)
 			})

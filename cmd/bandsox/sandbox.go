@@ -128,6 +128,14 @@ func newKill(a *app) *cobra.Command {
 	return a.verb("kill SANDBOX...", "End a sandbox's machine at once, as a power cut would", "killed", (*bandsox.Sandbox).Kill)
 }
 
+func newPause(a *app) *cobra.Command {
+	return a.verb("pause SANDBOX...", "Stop a sandbox's processors", "paused", (*bandsox.Sandbox).Pause)
+}
+
+func newResume(a *app) *cobra.Command {
+	return a.verb("resume SANDBOX...", "Let a paused sandbox go on, or one that waited for room on the host's disk", "resumed", (*bandsox.Sandbox).Resume)
+}
+
 func newRemove(a *app) *cobra.Command {
 	var force bool
 	cmd := a.verb("rm SANDBOX...", "Throw sandboxes away", "deleted", func(sb *bandsox.Sandbox, ctx context.Context) error {
@@ -186,6 +194,7 @@ func newCleanup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "cleanup", Short: "Reclaim what killed processes left behind", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.keepLeftovers = true
 			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
 				found, err := m.Cleanup(cmd.Context(), dryRun)
 				if asJSON {

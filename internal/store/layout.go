@@ -31,6 +31,10 @@ func (l Layout) Database() string { return l.path("bandsox.db") }
 // exclusively while it is swept.
 func (l Layout) Lock() string { return l.path("lock") }
 
+// Reserve is room kept for the day when the disk is full: then it is given up,
+// so that what frees space can still be written down.
+func (l Layout) Reserve() string { return l.path("reserve") }
+
 // Kernels holds the installed guest kernels.
 func (l Layout) Kernels() string { return l.path("kernels") }
 

@@ -69,18 +69,48 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 		lk, err = waitShared(ctx, l.Lock())
 	}
 	if err != nil {
-		return nil, wire.Errorf(wire.Unavailable, "opening the state directory %s: %w", dir, err)
+		return nil, wire.Errorf(wire.Unavailable, "opening the state directory %s: %w", dir, err).
+			WithHint("name a directory of your own with --storage or BANDSOX_STORAGE")
 	}
 	s := &Store{Layout: l, lock: lk, self: Self()}
-	err = os.MkdirAll(s.Scratch(), 0o700)
-	if err == nil {
-		err = s.openDB(ctx)
+	if err = s.open(ctx); err != nil && diskFull(dir) {
+		_ = os.Remove(l.Reserve())
+		err = s.open(ctx)
 	}
 	if err != nil {
 		lk.Unlock()
+		if diskFull(dir) {
+			return nil, wire.Errorf(wire.Exhausted, "opening %s: the disk is full: %w", l.Database(), err).WithHint("free some space there: df -h %s", dir)
+		}
 		return nil, wire.Errorf(wire.Internal, "opening %s: %w", l.Database(), err)
 	}
+	_ = s.reserve() // on a full disk there is none to be had
 	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	if err := os.MkdirAll(s.Scratch(), 0o700); err != nil {
+		return err
+	}
+	return s.openDB(ctx)
+}
+
+// reserveBytes is more than the database needs to be opened and to forget a
+// few rows.
+const reserveBytes = 1 << 20
+
+// reserve makes the reserve, unless it is there or there is little room.
+func (s *Store) reserve() error {
+	if _, err := os.Lstat(s.Reserve()); err == nil || diskFull(s.Dir()) {
+		return err
+	}
+	return s.WriteFile(s.Reserve(), make([]byte, reserveBytes))
+}
+
+// diskFull reports whether there is no room for what the database may need.
+func diskFull(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && int64(st.Bavail)*st.Bsize < reserveBytes
 }
 
 // waitShared waits for a sweep by another process to end.
