@@ -19,7 +19,9 @@ type ident struct {
 // "name:group", "uid:gid"; empty is root. passwd and group are the contents of
 // the files of the same name, possibly empty. A uid that passwd doesn't have
 // is fine, a name is not. Supplementary groups come with a user known to
-// passwd, unless a group was asked for.
+// passwd, unless a group was asked for. The group itself is always one of them:
+// else a program that changes its group would escape what is denied to the
+// first (CVE-2022-36109).
 func lookupUser(spec string, passwd, group []byte) (ident, error) {
 	name, groupName, withGroup := strings.Cut(spec, ":")
 	if spec == "" {
@@ -53,11 +55,12 @@ func lookupUser(spec string, passwd, group []byte) (ident, error) {
 	}
 	if withGroup {
 		gid, err := lookupGroup(groupName, group)
-		id.gid = gid
+		id.gid, id.groups = gid, []uint32{gid}
 		return id, err
 	}
+	id.groups = []uint32{id.gid}
 	if known != "" {
-		id.groups = groupsOf(known, group)
+		id.groups = groupsOf(known, id.gid, group)
 	}
 	return id, nil
 }
@@ -84,15 +87,16 @@ func lookupGroup(name string, group []byte) (uint32, error) {
 // maxGroups is the kernel's limit of supplementary groups.
 const maxGroups = 65536
 
-func groupsOf(user string, group []byte) []uint32 {
-	var gids []uint32
+// groupsOf returns primary, then the other groups that user is a member of.
+func groupsOf(user string, primary uint32, group []byte) []uint32 {
+	gids := []uint32{primary}
 	eachLine(group, func(f []string) bool {
 		if len(f) < 4 {
 			return true
 		}
 		gid, ok := parseID(f[2])
 		for member := range strings.SplitSeq(f[3], ",") {
-			if ok && strings.TrimSpace(member) == user {
+			if ok && gid != primary && strings.TrimSpace(member) == user {
 				gids = append(gids, gid)
 				break
 			}

@@ -11,7 +11,7 @@ import (
 const (
 	testPasswd = "root:x:0:0:root:/root:/bin/sh\n# comment\n\nbroken\nbad:x:no:1::/:\n" +
 		"ann:x:1000:1001:Ann,,,:/home/ann:/bin/bash\n12:x:500:501::/twelve:\nnohome:x:7:7\n  spaced:x:8:8::/spaced:/bin/sh  \n"
-	testGroup = "root:x:0:\nwheel:x:10:ann, bob\naudio:x:29:ann\nann:x:1001:\nbad:x:-1:ann\nshort:x\n"
+	testGroup = "root:x:0:\nwheel:x:10:ann, bob\naudio:x:29:ann\nann:x:1001:ann\nbad:x:-1:ann\nshort:x\n"
 )
 
 func TestLookupUser(t *testing.T) {
@@ -19,18 +19,18 @@ func TestLookupUser(t *testing.T) {
 		spec string
 		want ident
 	}{
-		{"", ident{0, 0, nil, "/root"}},
-		{"root", ident{0, 0, nil, "/root"}},
-		{"ann", ident{1000, 1001, []uint32{10, 29}, "/home/ann"}},
-		{"1000", ident{1000, 1001, []uint32{10, 29}, "/home/ann"}},
-		{"ann:wheel", ident{1000, 10, nil, "/home/ann"}},
-		{"ann:77", ident{1000, 77, nil, "/home/ann"}},
-		{"1000:1001", ident{1000, 1001, nil, "/home/ann"}},
-		{"12", ident{500, 501, nil, "/twelve"}}, // a name that is a number is a name first
-		{"4242", ident{4242, 0, nil, "/"}},
-		{"4242:wheel", ident{4242, 10, nil, "/"}},
-		{"nohome", ident{7, 7, nil, "/"}},
-		{"spaced", ident{8, 8, nil, "/spaced"}},
+		{"", ident{0, 0, []uint32{0}, "/root"}},
+		{"root", ident{0, 0, []uint32{0}, "/root"}},
+		{"ann", ident{1000, 1001, []uint32{1001, 10, 29}, "/home/ann"}},
+		{"1000", ident{1000, 1001, []uint32{1001, 10, 29}, "/home/ann"}},
+		{"ann:wheel", ident{1000, 10, []uint32{10}, "/home/ann"}},
+		{"ann:77", ident{1000, 77, []uint32{77}, "/home/ann"}},
+		{"1000:1001", ident{1000, 1001, []uint32{1001}, "/home/ann"}},
+		{"12", ident{500, 501, []uint32{501}, "/twelve"}}, // a name that is a number is a name first
+		{"4242", ident{4242, 0, []uint32{0}, "/"}},
+		{"4242:wheel", ident{4242, 10, []uint32{10}, "/"}},
+		{"nohome", ident{7, 7, []uint32{7}, "/"}},
+		{"spaced", ident{8, 8, []uint32{8}, "/spaced"}},
 	} {
 		got, err := lookupUser(c.spec, []byte(testPasswd), []byte(testGroup))
 		if err != nil || !reflect.DeepEqual(got, c.want) {
@@ -62,7 +62,9 @@ func FuzzLookupUser(f *testing.F) {
 			t.Error("an id that means no change")
 		case id.home == "" || len(id.groups) > maxGroups:
 			t.Errorf("%+v", id)
-		case strings.Contains(spec, ":") && id.groups != nil:
+		case len(id.groups) == 0 || id.groups[0] != id.gid:
+			t.Errorf("its group is not among the supplementary ones: %+v", id)
+		case strings.Contains(spec, ":") && len(id.groups) > 1:
 			t.Errorf("supplementary groups beside one that was asked for: %+v", id)
 		}
 	})
