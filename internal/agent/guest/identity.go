@@ -64,6 +64,8 @@ func (s *service) identify(id *wire.Identity) error {
 	}
 	if len(id.DNS) > 0 {
 		put("resolv.conf", "nameserver "+strings.Join(id.DNS, "\nnameserver ")+"\n", 0o644)
+	} else if err := createAt(etc, "resolv.conf", 0o644); err != nil && err != unix.EEXIST {
+		s.log("making /etc/resolv.conf: %v", err)
 	}
 	return nil
 }
@@ -182,6 +184,17 @@ func replaceAt(dir int, name, content string, mode uint32) error {
 		unix.Unlinkat(dir, tmp, 0)
 	}
 	return err
+}
+
+// createAt makes an empty file in dir, unless the name is taken. Programs that
+// open resolv.conf without need find one, as in a docker without a network.
+func createAt(dir int, name string, mode uint32) error {
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fchmod(fd, mode)
 }
 
 // readAt reads a regular file of dir, not through a symlink.

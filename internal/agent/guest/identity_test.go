@@ -52,6 +52,31 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// Without nameservers there is an empty resolv.conf, or the one that was there.
+func TestIdentityWithoutDNS(t *testing.T) {
+	id := wire.Identity{Hostname: "one"}
+	s := fake(t)
+	if err := s.identify(&id); err != nil {
+		t.Fatal(err)
+	}
+	s.has(t, "resolv.conf", "")
+	if fi, err := os.Lstat(s.path("/etc/resolv.conf")); err != nil || fi.Mode() != 0o644 {
+		t.Errorf("%v, %v", fi, err)
+	}
+	s = fake(t)
+	os.Mkdir(s.path("/etc"), 0o755)
+	os.Symlink("../run/stub", s.path("/etc/resolv.conf"))
+	if err := s.identify(&id); err != nil {
+		t.Fatal(err)
+	}
+	if to, err := os.Readlink(s.path("/etc/resolv.conf")); err != nil || to != "../run/stub" {
+		t.Errorf("the image's link: %q, %v", to, err)
+	}
+	if _, err := os.Lstat(s.path("/run")); err == nil {
+		t.Error("the link was followed")
+	}
+}
+
 func TestBadIdentity(t *testing.T) {
 	for _, id := range []wire.Identity{
 		{Hostname: "a b"}, {Hostname: "a\nb"}, {Hostname: strings.Repeat("a", 65)}, {Hostname: ".."},
