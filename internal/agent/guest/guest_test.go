@@ -128,6 +128,18 @@ func TestReaper(t *testing.T) {
 	}
 }
 
+func TestAwaitDevice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vdb")
+	err := awaitDevice(path, "disk", time.Millisecond)
+	if wire.CodeOf(err) != wire.NotFound || !strings.Contains(err.Error(), "waiting for the disk: no "+path+" after 1ms") {
+		t.Errorf("none: %v", err)
+	}
+	go os.WriteFile(path, nil, 0o600)
+	if err := awaitDevice(path, "disk", time.Minute); err != nil {
+		t.Errorf("a late one: %v", err)
+	}
+}
+
 // cgroup2 finds a cgroup2 mount in which this test may make cgroups.
 func cgroup2(t *testing.T) string {
 	t.Helper()

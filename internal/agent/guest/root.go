@@ -41,13 +41,15 @@ const (
 // moves there.
 func (b *boot) root() error {
 	for _, drive := range []struct {
-		what string
+		what     string
+		patience time.Duration
 		mountPoint
 	}{
-		{"base", mountPoint{baseDevice, "/base", "ext4", unix.MS_RDONLY, ""}},
-		{"disk", mountPoint{diskDevice, "/disk", "ext4", 0, "discard"}}, // what is deleted here is free on the host
+		{"base", 10 * time.Second, mountPoint{baseDevice, "/base", "ext4", unix.MS_RDONLY, ""}},
+		// Where one drive has been found, the other is not far.
+		{"disk", 2 * time.Second, mountPoint{diskDevice, "/disk", "ext4", 0, "discard"}}, // what is deleted here is free on the host
 	} {
-		if err := awaitDevice(drive.source, drive.what); err != nil {
+		if err := awaitDevice(drive.source, drive.what, drive.patience); err != nil {
 			return err
 		}
 		err := drive.mount()
@@ -97,8 +99,7 @@ func mountOverlay() error {
 }
 
 // awaitDevice waits for a drive that the kernel may still be looking for.
-func awaitDevice(path, what string) error {
-	const patience = 10 * time.Second
+func awaitDevice(path, what string, patience time.Duration) error {
 	pause := 100 * time.Microsecond
 	for end := time.Now().Add(patience); ; pause = min(2*pause, 5*time.Millisecond) {
 		if _, err := os.Stat(path); err == nil {
