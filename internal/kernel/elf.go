@@ -32,7 +32,10 @@ func inspect(path string) (facts, error) {
 	if err != nil {
 		return facts{}, err
 	}
-	head := make([]byte, 64)
+	if err := checkLength(f, st.Size()); err != nil {
+		return facts{}, err
+	}
+	head := make([]byte, elfHeader)
 	if _, err := io.ReadFull(f, head); err != nil {
 		return facts{}, notAKernel(errors.New("the file is too short"))
 	}
@@ -45,6 +48,55 @@ func inspect(path string) (facts, error) {
 	}
 	k.Version, k.config, err = scan(f, st.Size())
 	return k, err
+}
+
+// Sizes of a 64 bit ELF file's header, and of one program header.
+const (
+	elfHeader     = 64
+	elfProgHeader = 56
+)
+
+// checkLength tells an ELF file that lacks its end from one that is wrong: what
+// was downloaded in part is the likeliest fault of a kernel. The section
+// headers come last in one that the kernel's build made.
+func checkLength(r io.ReaderAt, size int64) error {
+	head := make([]byte, min(size, elfHeader))
+	if _, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
+		return nil
+	}
+	want := uint64(elfHeader)
+	reach := func(off, length uint64) {
+		if off < maxVmlinux && length < maxVmlinux { // beyond is no kernel, cut or whole
+			want = max(want, off+length)
+		}
+	}
+	if len(head) == elfHeader {
+		if head[elf.EI_CLASS] != byte(elf.ELFCLASS64) || head[elf.EI_DATA] != byte(elf.ELFDATA2LSB) {
+			return nil
+		}
+		le := binary.LittleEndian
+		progs, n := le.Uint64(head[32:]), uint64(le.Uint16(head[56:]))
+		if n > 0 {
+			reach(progs, n*elfProgHeader)
+		}
+		if sections := uint64(le.Uint16(head[60:])); sections > 0 {
+			reach(le.Uint64(head[40:]), sections*uint64(le.Uint16(head[58:])))
+		}
+		if progs < maxVmlinux && le.Uint16(head[54:]) == elfProgHeader {
+			b := make([]byte, n*elfProgHeader)
+			got, _ := r.ReadAt(b, int64(progs)) // what is missing is in want already
+			for b = b[:got]; len(b) >= elfProgHeader; b = b[elfProgHeader:] {
+				reach(le.Uint64(b[8:]), le.Uint64(b[32:]))
+			}
+		}
+	}
+	if uint64(size) < want {
+		return notAKernel(fmt.Errorf("a truncated ELF: %d of %d bytes", size, want))
+	}
+	return nil
 }
 
 func inspectELF(r io.ReaderAt, size int64) (facts, error) {
@@ -62,7 +114,7 @@ func inspectELF(r io.ReaderAt, size int64) (facts, error) {
 	loads := false
 	for _, p := range f.Progs {
 		if p.Off > uint64(size) || p.Filesz > uint64(size)-p.Off {
-			return facts{}, fmt.Errorf("cut short: a segment ends at byte %d, the file at %d", p.Off+p.Filesz, size)
+			return facts{}, fmt.Errorf("an ELF file of %d bytes with a segment of %d at byte %d", size, p.Filesz, p.Off)
 		}
 		switch p.Type {
 		case elf.PT_LOAD:

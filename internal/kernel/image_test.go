@@ -3,6 +3,7 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,13 +108,22 @@ func TestInspect(t *testing.T) {
 		t.Errorf("a kernel without the note: %+v, %v", k, err)
 	}
 	whole := elfKernel{version: "6.1.0", pad: 5000}.bytes()
-	for n := range []int{0, 10, 63, 64, 100, 200, 1000} {
-		if _, err := inspect(put(t, whole[:n])); wire.CodeOf(err) != wire.Invalid {
-			t.Errorf("%d bytes of a kernel: %v", n, err)
+	for n, of := range map[int]int{4: 64, 63: 64, 64: 176, 119: 176, 200: len(whole), 1000: len(whole), len(whole) - 1: len(whole)} {
+		_, err := inspect(put(t, whole[:n]))
+		if says := fmt.Sprintf("a truncated ELF: %d of %d bytes", n, of); wire.CodeOf(err) != wire.Invalid || !strings.Contains(err.Error(), says) {
+			t.Errorf("%d bytes of a kernel: %v, want %q", n, err, says)
 		}
 	}
-	if _, err := inspect(put(t, whole[:len(whole)-1])); err == nil || !strings.Contains(err.Error(), "cut short") {
-		t.Errorf("a kernel without its last byte: %v", err)
+	sections := bytes.Clone(whole[:len(whole)-8])
+	binary.LittleEndian.PutUint64(sections[40:], uint64(len(whole)))
+	binary.LittleEndian.PutUint16(sections[60:], 3)
+	if _, err := inspect(put(t, sections)); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%d of %d bytes", len(sections), len(whole)+3*64)) {
+		t.Errorf("without section headers: %v", err)
+	}
+	beyond := bytes.Clone(whole)
+	binary.LittleEndian.PutUint64(beyond[64+elfProgHeader+32:], 1<<63)
+	if _, err := inspect(put(t, beyond)); wire.CodeOf(err) != wire.Invalid || strings.Contains(err.Error(), "truncated") {
+		t.Errorf("with a segment of 8 EiB: %v", err)
 	}
 	whole[18] = 183 // aarch64
 	if _, err := inspect(put(t, whole)); err == nil {
