@@ -102,7 +102,8 @@ func newDocker(host string) (*docker, error) {
 		if scheme == "https" || os.Getenv("DOCKER_TLS_VERIFY") != "" {
 			var err error
 			if tr.TLSClientConfig, err = dockerTLS(); err != nil {
-				return nil, err
+				return nil, wire.Errorf(wire.Unavailable, "docker daemon at %q: %w", host, err).
+					WithHint("set DOCKER_CERT_PATH to the directory of cert.pem, key.pem and ca.pem")
 			}
 			d.base = "https://" + addr
 		}

@@ -154,7 +154,9 @@ func open(ctx context.Context, r reference, o Options) (*Image, error) {
 
 // openName looks for a bare name where o.Sources says. A docker daemon that is
 // absent, broken or without the image is passed over: the registry decides.
+// When that fails too, a daemon that was asked for by name is not forgotten.
 func openName(ctx context.Context, r reference, o Options) (*Image, error) {
+	var daemon string
 	for _, s := range o.Sources {
 		switch {
 		case s == SourceDocker && o.Pull != PullAlways:
@@ -166,12 +168,28 @@ func openName(ctx context.Context, r reference, o Options) (*Image, error) {
 				return nil, err
 			}
 			slog.Debug("image not taken from docker", "ref", r.String(), "err", err)
+			daemon = brokenDaemon(o, err)
 		case s == SourceRegistry && o.Pull != PullNever:
-			return openRegistry(ctx, r, o)
+			img, err := openRegistry(ctx, r, o)
+			return img, also(err, daemon)
 		}
 	}
-	return nil, wire.Errorf(wire.NotFound, "it is not on this machine, and is not to be pulled").
-		WithHint("bandsox image pull %s", r)
+	return nil, also(wire.Errorf(wire.NotFound, "it is not on this machine, and is not to be pulled").
+		WithHint("bandsox image pull %s", r), daemon)
+}
+
+// brokenDaemon is the clause about a daemon that was configured and doesn't
+// work; one that answers, and has no such image, does.
+func brokenDaemon(o Options, err error) string {
+	switch {
+	case wire.CodeOf(err) == wire.NotFound:
+		return ""
+	case o.Docker != "":
+		return "; " + err.Error()
+	case os.Getenv("DOCKER_HOST") != "":
+		return "; DOCKER_HOST: " + err.Error()
+	}
+	return ""
 }
 
 // Tar returns the image's files as one tar stream, in an order that any

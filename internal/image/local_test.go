@@ -375,6 +375,36 @@ func TestDocker(t *testing.T) {
 	wantError(t, err, wire.Unavailable, "ssh://far")
 }
 
+// A daemon that was configured and is broken is named when nobody else has the
+// image; one that only lacks the image is not.
+func TestDockerBroken(t *testing.T) {
+	o := options(t)
+	const far = "127.0.0.1:1/x" // nobody's port
+	for host, says := range map[string]string{
+		os.Getenv("DOCKER_HOST"): "none.sock", "bogus": "only unix://", "tcp://127.0.0.1:1": "refused", "https://127.0.0.1:1": "certificates",
+	} {
+		t.Setenv("DOCKER_HOST", host)
+		_, err := Open(context.Background(), far, o)
+		wantError(t, err, wire.Unavailable, "registry 127.0.0.1:1", "; DOCKER_HOST: docker daemon at \""+host, says, "bandsox/base")
+		never := o
+		never.Pull = PullNever
+		_, err = Open(context.Background(), far, never)
+		wantError(t, err, wire.NotFound, "not to be pulled; DOCKER_HOST: ", says)
+	}
+	o.Docker = fakeDocker(t, nil)
+	if _, err := Open(context.Background(), far, o); err == nil || strings.Contains(err.Error(), "docker daemon") {
+		t.Errorf("with a daemon that works: %v", err)
+	}
+	o.Docker = "ssh://far"
+	_, err := Open(context.Background(), far, o)
+	wantError(t, err, wire.Unavailable, `; docker daemon at "ssh://far"`)
+	t.Setenv("DOCKER_HOST", "")
+	o.Docker = ""
+	if _, err := Open(context.Background(), far, o); err == nil || strings.Contains(err.Error(), "docker daemon") {
+		t.Errorf("with none configured: %v", err)
+	}
+}
+
 // foreign is an image for another processor.
 func foreign(t *testing.T) v1.Image {
 	t.Helper()
