@@ -34,7 +34,7 @@ agent:
 	@GOOS=linux GOARCH=$(ARCH) $(BUILD) -ldflags '$(LINK)' -o agentbin/bandsox-agent-$(ARCH) ./cmd/bandsox-agent
 
 try: ## set up this machine and run a program in a microVM
-	@scripts/phase.sh setup "what the host lacked" scripts/setup.sh try
+	@scripts/phase.sh setup "the packages that this takes" scripts/setup.sh try
 	@[ -e bin/try ] || echo "building, with Go's modules to fetch: a minute or two, this once"
 	@scripts/phase.sh build "bin/bandsox and bin/try" $(MAKE) build
 	@bin/try
