@@ -167,6 +167,13 @@ func (r *running) says(t *testing.T, text string) {
 		}
 		select {
 		case <-r.done:
+			// Its last words may still be on their way through the terminal.
+			for range 100 {
+				if strings.Contains(r.out.String(), text) {
+					return true
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
 			if !strings.Contains(r.out.String(), text) {
 				t.Fatalf("ended (%v) without saying %q\n%s%s", r.ProcessState, text, r.out.String(), r.err.String())
 			}

@@ -29,6 +29,7 @@ type endpoint struct {
 	repo      name.Repository
 	puller    *remote.Puller
 	transport http.RoundTripper
+	at        int32 // its place among the endpoints
 }
 
 func openRegistry(ctx context.Context, r reference, o Options) (*Image, error) {
@@ -67,7 +68,10 @@ func newRepository(repo name.Repository, o Options) (*repository, error) {
 	r := &repository{}
 	add := func(host, prefix string, http bool) error {
 		e, err := newEndpoint(host, prefix, repo.RepositoryStr(), http, o)
-		r.endpoints = append(r.endpoints, e)
+		if err == nil {
+			e.at = int32(len(r.endpoints))
+			r.endpoints = append(r.endpoints, e)
+		}
 		return err
 	}
 	for _, m := range o.Mirrors[host] {
@@ -155,7 +159,7 @@ func (r *repository) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, 
 		}
 		body, err := l.Compressed()
 		if err == nil {
-			rc = &blobReader{ReadCloser: body, ctx: ctx, repo: r, host: e.host, at: r.prefer.Load()}
+			rc = &blobReader{ReadCloser: body, ctx: ctx, repo: r, host: e.host, at: e.at}
 		}
 		return err
 	})
@@ -174,7 +178,7 @@ func (r *repository) each(ctx context.Context, do func(*endpoint) error) error {
 		e := r.endpoints[at]
 		err := do(e)
 		if err == nil {
-			r.prefer.Store(int32(at))
+			r.prefer.CompareAndSwap(int32(first), int32(at)) // unless another download knows better
 			return nil
 		}
 		err = registryError(ctx, e.host, err)
