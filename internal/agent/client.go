@@ -24,12 +24,17 @@ const (
 	entropyBytes = 64
 	minRedial    = 5 * time.Millisecond
 	maxRedial    = 200 * time.Millisecond
+	// redialAfter is how long one connection is given to bring an answer. A
+	// guest that boots slowly loses nothing by another; one that hears nothing,
+	// a wake-up lost somewhere between us and it, hears of the new one.
+	redialAfter = 15 * time.Second
 )
 
 // Connect dials and says hello until the agent answers, ctx ends or dial
 // fails: dial itself waits for a guest that is not there yet, so its error
-// is final. A connection that breaks before the answer is dialled again. An
-// agent that answers that its guest can't work makes that the error.
+// is final. A connection that breaks before the answer, or brings none for long,
+// is dialled again. An agent that answers that its guest can't work makes that
+// the error.
 func Connect(ctx context.Context, dial func(context.Context) (net.Conn, error)) (*Client, error) {
 	for pause := minRedial; ; pause = min(2*pause, maxRedial) {
 		conn, err := dial(ctx)
@@ -38,14 +43,17 @@ func Connect(ctx context.Context, dial func(context.Context) (net.Conn, error)) 
 		}
 		h := wire.Hello{Entropy: make([]byte, entropyBytes)} // the time is the time of saying it
 		rand.Read(h.Entropy)
-		mux, reply, err := wire.Connect(ctx, conn, h)
+		attempt, cancel := context.WithTimeout(ctx, redialAfter)
+		mux, reply, err := wire.Connect(attempt, conn, h)
+		silent := attempt.Err() != nil
+		cancel()
 		switch {
 		case err == nil && reply.Error != nil:
 			mux.Close()
 			return nil, reply.Error
 		case err == nil:
 			return &Client{mux: mux, hello: reply}, nil
-		case ctx.Err() != nil || wire.CodeOf(err) != wire.Unavailable:
+		case ctx.Err() != nil || !silent && wire.CodeOf(err) != wire.Unavailable:
 			return nil, err
 		}
 		select {

@@ -113,7 +113,9 @@ func kernelWords(s vm.Spec, accel string) string {
 		"random.trust_cpu=on", // the host adds entropy of its own
 	}
 	if khz := tscKHz(); accel == "tcg" && khz > 0 {
-		words = append(words, "tsc_early_khz="+strconv.FormatUint(khz, 10))
+		// The guest's TSC is the host's own. Its watchdog has but jiffies to hold
+		// it against, which lag on a busy host, and would distrust the better of the two.
+		words = append(words, "tsc_early_khz="+strconv.FormatUint(khz, 10), "tsc=reliable")
 	}
 	if s.Append != "" {
 		words = append(words, s.Append)
