@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +54,7 @@ func startDockerd(t *testing.T) string {
 			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-ended
 		}
+		unmountUnder(t, dir) // what it mounted, it may leave
 	})
 	for range 600 {
 		select {
@@ -68,6 +71,20 @@ func startDockerd(t *testing.T) string {
 	}
 	t.Skip("needs a docker daemon that answers within a minute")
 	return ""
+}
+
+// unmountUnder unmounts what is mounted under dir, the last mounted first.
+func unmountUnder(t *testing.T, dir string) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	lines := strings.Split(string(b), "\n")
+	for _, line := range slices.Backward(lines) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+			if err := syscall.Unmount(f[4], syscall.MNT_DETACH); err != nil {
+				t.Errorf("unmounting %s: %v", f[4], err)
+			}
+		}
+	}
 }
 
 func tail(s string) string { return s[max(0, len(s)-1000):] }
