@@ -252,7 +252,7 @@ func TestBackground(t *testing.T) {
 		t.Error("the program in the background died")
 	}
 	syscall.Kill(pid, syscall.SIGKILL)
-	out, _, _ = s.run(t, sh("sleep 1000 & head -c 60000 /dev/zero; kill -9 $$"))
+	out, _, _ = s.run(t, sh("sleep 5 & head -c 60000 /dev/zero; kill -9 $$"))
 	if len(out) != 60000 {
 		t.Errorf("%d bytes of 60000", len(out))
 	}

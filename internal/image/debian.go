@@ -206,7 +206,7 @@ func runContained(command func() *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
 		}
-		if err := cmd.Run(); !errors.Is(err, syscall.EPERM) {
+		if err := cmd.Run(); !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EINVAL) {
 			return err
 		}
 		// Root in a container that may not do this; go on without.
