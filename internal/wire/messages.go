@@ -90,7 +90,7 @@ type Identity struct {
 	Hostname  string            `json:"hostname,omitempty"`
 	MachineID string            `json:"machine_id,omitempty"` // 32 hex digits
 	Hosts     map[string]string `json:"hosts,omitempty"`      // name to address, added to /etc/hosts
-	DNS       []string          `json:"dns,omitempty"`        // nameserver addresses; empty leaves resolv.conf
+	DNS       []string          `json:"dns,omitempty"`        // nameserver addresses; empty leaves resolv.conf, or makes an empty one
 	Env       []string          `json:"env,omitempty"`        // KEY=value, the default environment of every process
 }
 
