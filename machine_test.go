@@ -41,18 +41,10 @@ func openReal(t *testing.T, cfg Config) *Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		list, _ := m.List(context.Background(), ListOptions{})
-		for _, i := range list {
-			if sb, err := m.Get(context.Background(), i.ID); err == nil {
-				if err := sb.Delete(context.Background()); err != nil {
-					t.Error(err)
-				}
-			}
-		}
+		shut(t, m)
 		if found, err := m.driver.Find(context.Background(), m.Storage()); err != nil || len(found) > 0 {
 			t.Errorf("machines left running: %v %v", found, err)
 		}
-		m.Close()
 	})
 	return m
 }

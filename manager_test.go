@@ -30,16 +30,22 @@ func newManager(t *testing.T, dir string) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		list, _ := m.List(context.Background(), ListOptions{})
-		for _, i := range list {
-			if sb, err := m.Get(context.Background(), i.ID); err == nil {
-				sb.Delete(context.Background())
+	t.Cleanup(func() { shut(t, m) })
+	return m
+}
+
+// shut deletes every sandbox of m and closes it.
+func shut(t *testing.T, m *Manager) {
+	ctx := context.Background()
+	list, _ := m.List(ctx, ListOptions{})
+	for _, i := range list {
+		if sb, err := m.Get(ctx, i.ID); err == nil {
+			if err := sb.Delete(ctx); err != nil {
+				t.Error(err)
 			}
 		}
-		m.Close()
-	})
-	return m
+	}
+	m.Close()
 }
 
 func openFake(ctx context.Context, dir string) (*Manager, error) {
