@@ -200,7 +200,7 @@ func (s *suite) scratch() {
 		s.Error(err)
 	}
 	s.answers(c)
-	if out, errs, exit := s.tool(c, "id"); out != "0 0 [] /\n" {
+	if out, errs, exit := s.tool(c, "id"); out != "0 0 [0] /\n" {
 		s.Errorf("root is %q; %q, %+v", out, errs, exit)
 	}
 	_, err := c.Start(s.ctx, wire.StartRequest{Shell: "true"})

@@ -55,7 +55,8 @@ func (s *suite) answers(c *agent.Client) {
 	}
 }
 
-// users are those of the guest's own files, as they are now.
+// users are those of the guest's own files, as they are now. The primary group is
+// among the supplementary ones, as docker has it since CVE-2022-36109.
 func (s *suite) users(c *agent.Client) {
 	for path, text := range map[string]string{
 		"/etc/passwd": "root:x:0:0::/root:/none\nworker:x:1234:2345::/home/worker:/none\n",
@@ -66,10 +67,10 @@ func (s *suite) users(c *agent.Client) {
 		}
 	}
 	for user, want := range map[string]string{
-		"":           "0 0 [] /root\n",
-		"worker":     "1234 2345 [77] /home/worker\n",
-		"worker:tea": "1234 77 [] /home/worker\n",
-		"4321:9":     "4321 9 [] /\n",
+		"":           "0 0 [0] /root\n",
+		"worker":     "1234 2345 [77 2345] /home/worker\n",
+		"worker:tea": "1234 77 [77] /home/worker\n",
+		"4321:9":     "4321 9 [9] /\n",
 	} {
 		p, err := c.Start(s.ctx, wire.StartRequest{Argv: []string{s.Tool, "id"}, User: user})
 		if err != nil {
