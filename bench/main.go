@@ -34,17 +34,19 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each thing is measured")
 	out := flag.String("json", "bench/result.json", "where the figures go as JSON")
 	bin := flag.String("bandsox", "bin/bandsox", "the program that is compared with docker's")
+	only := flag.String("only", "", "measure one part alone: base, create, exec or docker")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, *rounds, *out, *bin); err != nil {
+	if err := bench(ctx, *rounds, *out, *bin, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, rounds int, out, bin string) (err error) {
+func bench(ctx context.Context, rounds int, out, bin, only string) (err error) {
+	wanted := func(part string) bool { return only == "" || only == part }
 	dir, err := os.MkdirTemp("", "bandsox-bench-")
 	if err != nil {
 		return err
@@ -65,27 +67,36 @@ func bench(ctx context.Context, rounds int, out, bin string) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 
-	say("base from a registry")
-	if err := benchBase(ctx, r, m, in, min(rounds, 3)); err != nil {
-		return err
+	if wanted("base") {
+		say("base from a registry")
+		if err := benchBase(ctx, r, m, in, min(rounds, 3)); err != nil {
+			return err
+		}
 	}
-	d, err := startDocker(ctx, filepath.Join(dir, "docker"))
-	if err != nil {
-		r.note("docker: %v", err)
-	} else {
-		defer d.stop()
+	var d *docker
+	if wanted("docker") {
+		if d, err = startDocker(ctx, filepath.Join(dir, "docker")); err != nil {
+			r.note("docker: %v", err)
+			d = nil
+		} else {
+			defer d.stop()
+		}
 	}
 	b, err := learnFrom(ctx, m, in)
 	if err != nil {
 		return err
 	}
-	say("create to first output")
-	if err := benchCreate(ctx, r, m, in, b, rounds); err != nil {
-		return err
+	if wanted("create") {
+		say("create to first output")
+		if err := benchCreate(ctx, r, m, in, b, rounds); err != nil {
+			return err
+		}
 	}
-	say("exec and streams")
-	if err := benchExec(ctx, r, m, in, b, rounds); err != nil {
-		return err
+	if wanted("exec") {
+		say("exec and streams")
+		if err := benchExec(ctx, r, m, in, b, rounds); err != nil {
+			return err
+		}
 	}
 	if d != nil {
 		say("docker")

@@ -8,7 +8,7 @@ import (
 )
 
 // chunk is how much of a file is in hand at a time: what one frame carries.
-const chunk = 60 << 10
+const chunk = wire.MaxData
 
 // Read opens a regular file of the guest. ctx is for all of the reading. The
 // reader returns io.EOF only after the guest said that this was all.

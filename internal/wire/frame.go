@@ -103,6 +103,12 @@ func (f *frame) header() (h [headerLen]byte) {
 	return h
 }
 
+// Packet is memory for one frame: the data, and room for a header before it.
+type Packet struct{ buf [headerLen + MaxData]byte }
+
+// Data is where the data goes.
+func (p *Packet) Data() []byte { return p.buf[headerLen:] }
+
 func (f *frame) append(b []byte) []byte {
 	h := f.header()
 	return append(append(b, h[:]...), f.payload...)

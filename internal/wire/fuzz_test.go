@@ -25,7 +25,7 @@ func FuzzFrame(f *testing.F) {
 		if fr, n, ok := decode(in); ok && !bytes.Equal(fr.append(nil), in[:n]) {
 			t.Errorf("%x is taken as %+v", in, fr)
 		}
-		hello := frame{typ: typeHello, session: 0xfeedbeef, payload: []byte(`{"version":1}`)}
+		hello := frame{typ: typeHello, session: 0xfeedbeef, payload: ours()}
 		all := padFrame(1).append(hello.append(bytes.Clone(in)))
 		r := newReader(iotest.HalfReader(bytes.NewReader(all)))
 		for {
@@ -89,12 +89,12 @@ func addScripts(f *testing.F) {
 		f.Add(append(all, step(0x80, 0, 0, c.raw)...))
 	}
 	big := step(typeData|0x40, byte(KindStderr), 1, "")
-	binary.LittleEndian.PutUint16(big[3:], maxData)
+	binary.LittleEndian.PutUint16(big[3:], MaxData)
 	f.Add(bytes.Repeat(big, 6))
 	open := step(typeOpen, 0, 1, `{"op":"start","start":{"argv":["true"]}}`)
 	data := step(typeData, byte(KindControl), 1, `{"signal":{"signal":9}}`)
-	f.Add(append(append(append(open, data...), step(typeFin, 0, 1, "")...), step(typeHello, 1, 0, `{"version":1}`)...))
-	f.Add(step(typeHello, 0, 0, `{"version":2}`))
+	f.Add(append(append(append(open, data...), step(typeFin, 0, 1, "")...), step(typeHello, 1, 0, string(ours()))...))
+	f.Add(step(typeHello, 0, 0, `{"version":3}`))
 }
 
 // hostile is a byte stream whose other end has said all it will, and reads
@@ -154,7 +154,7 @@ func FuzzHostReadsGuest(f *testing.F) {
 			if !ok || hello.typ != typeHello {
 				t.Errorf("first word is %x", first)
 			}
-			reply := frame{typ: typeHelloReply, session: hello.session, payload: []byte(`{"version":1}`)}
+			reply := frame{typ: typeHelloReply, session: hello.session, payload: ours()}
 			return append(reply.append(nil), script(hello.session, in)...)
 		})
 		m, _, err := Connect(testContext(t), &waitsAfterReply{hostile: rw, opened: opened}, Hello{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -69,7 +70,7 @@ func rawGuest(t testing.TB) (*Mux, *raw) {
 			t.Error(err)
 		}
 		g.id = f.session
-		g.send(frame{typ: typeHelloReply, payload: []byte(`{"version":1}`)})
+		g.send(frame{typ: typeHelloReply, payload: ours()})
 		answered <- g
 	}()
 	m, _, err := Connect(testContext(t), a, Hello{})
@@ -382,7 +383,7 @@ func TestHelloTwice(t *testing.T) {
 	// But not once its session is over: the host's streams would be out of step.
 	h.send(frame{typ: typeWindow, stream: 1, payload: []byte("!")})
 	h.want(typeReset)
-	h.send(frame{typ: typeHello, payload: []byte(`{"version":1}`)})
+	h.send(frame{typ: typeHello, payload: ours()})
 	h.id++
 	h.hello(Version)
 	<-next
@@ -396,7 +397,7 @@ func TestVersionMismatch(t *testing.T) {
 	<-next
 	h.id++
 	reply := h.hello(Version + 1)
-	if reply.Version != Version || reply.Error == nil || !strings.Contains(reply.Error.Message, "version 2") {
+	if reply.Version != Version || reply.Error == nil || !strings.Contains(reply.Error.Message, fmt.Sprint("version ", Version+1)) {
 		t.Errorf("a newer host is told %+v %v", reply, reply.Error)
 	}
 	h.id++

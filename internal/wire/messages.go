@@ -3,7 +3,7 @@ package wire
 import "time"
 
 // Version of the protocol. A host refuses an agent of another version.
-const Version = 1
+const Version = 2
 
 // Kind tells apart the messages on one stream.
 type Kind byte

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -20,7 +21,9 @@ type outbox struct {
 	urgent  []byte // whole frames
 	bulk    []byte // whole frames
 	waiting []*waiter
-	writing bool
+	writing bool  // run is
+	through bool  // a sender is, in run's place
+	failed  error // of a write in run's place
 	closed  bool
 }
 
@@ -57,7 +60,7 @@ func (o *outbox) send(ctx context.Context, abort <-chan struct{}, f *frame) erro
 	}
 	if len(o.waiting) == 0 && o.fits(len(f.payload)) {
 		o.bulk = append(append(o.bulk, head[:]...), f.payload...)
-		o.wake.Signal()
+		o.wake.Broadcast()
 		o.mu.Unlock()
 		return nil
 	}
@@ -86,6 +89,43 @@ func (o *outbox) send(ctx context.Context, abort <-chan struct{}, f *frame) erro
 	return err
 }
 
+// writeThrough writes a whole frame from where it lies, in the caller's
+// goroutine, when everything before it has been written. It saves a copy and
+// two switches of goroutines; the caller is stuck in it for as long as the other
+// side does not read.
+func (o *outbox) writeThrough(b []byte) error {
+	o.mu.Lock()
+	for !o.closed && o.failed == nil && (o.writing || o.through || o.queued()) {
+		o.wake.Wait()
+	}
+	if o.closed || o.failed != nil {
+		defer o.mu.Unlock()
+		return cmp.Or(o.failed, errOutboxClosed)
+	}
+	o.through = true
+	o.mu.Unlock()
+
+	err := writeWhole(o.w, b)
+
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.through = false
+	o.failed = err
+	o.wake.Broadcast()
+	return err
+}
+
+// queued says that there is something for run to write.
+func (o *outbox) queued() bool { return len(o.urgent)+len(o.bulk)+len(o.waiting) > 0 }
+
+func writeWhole(w io.Writer, b []byte) error {
+	n, err := w.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
 func (o *outbox) fits(payload int) bool {
 	return len(o.bulk)+headerLen+payload <= bulkLimit
 }
@@ -105,7 +145,7 @@ func (o *outbox) post(urgent bool, f *frame) error {
 		return errOutboxFull
 	}
 	*q = f.append(*q)
-	o.wake.Signal()
+	o.wake.Broadcast()
 	return nil
 }
 
@@ -113,7 +153,7 @@ func (o *outbox) post(urgent bool, f *frame) error {
 func (o *outbox) idle() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return !o.writing && len(o.urgent)+len(o.bulk)+len(o.waiting) == 0
+	return !o.writing && !o.through && !o.queued()
 }
 
 // close lets run end: at once, or, when there is a last frame, after it and
@@ -131,7 +171,7 @@ func (o *outbox) close(last *frame) {
 	} else {
 		o.urgent, o.bulk = nil, nil
 	}
-	o.wake.Signal()
+	o.wake.Broadcast()
 }
 
 // run writes until close or an error.
@@ -139,9 +179,16 @@ func (o *outbox) run() error {
 	var urgent, bulk []byte
 	for {
 		o.mu.Lock()
-		o.writing = false
-		for len(o.urgent)+len(o.bulk) == 0 {
-			if o.closed {
+		if o.writing {
+			o.writing = false
+			o.wake.Broadcast()
+		}
+		for o.through || len(o.urgent)+len(o.bulk) == 0 {
+			if err := o.failed; err != nil {
+				o.mu.Unlock()
+				return err
+			}
+			if o.closed && !o.through {
 				o.mu.Unlock()
 				return nil
 			}
@@ -157,10 +204,8 @@ func (o *outbox) run() error {
 			if len(b) == 0 {
 				continue
 			}
-			if n, err := o.w.Write(b); err != nil {
+			if err := writeWhole(o.w, b); err != nil {
 				return err
-			} else if n < len(b) {
-				return io.ErrShortWrite
 			}
 		}
 	}

@@ -33,8 +33,8 @@ type message struct {
 func drawMessages(t *rapid.T, name string) []message {
 	size := rapid.OneOf(
 		rapid.IntRange(0, 300),
-		rapid.IntRange(maxData-30, maxPayload+30),
-		rapid.IntRange(0, 2*window),
+		rapid.IntRange(MaxData-30, maxPayload+30),
+		rapid.IntRange(0, maxMessage),
 	)
 	kinds := rapid.SampledFrom([]Kind{KindData, KindStderr, KindControl})
 	all := make([]message, rapid.IntRange(0, 8).Draw(t, name+" messages"))

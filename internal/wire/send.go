@@ -28,6 +28,38 @@ func (s *Stream) SendContext(ctx context.Context, kind Kind, p []byte) error {
 		return err
 	}
 	defer s.unlockSend()
+	return s.send(ctx, kind, p)
+}
+
+// SendPacket is Send of the first n bytes of p's data. On the guest it copies
+// nothing where it can.
+func (s *Stream) SendPacket(kind Kind, p *Packet, n int) error {
+	ctx := context.Background()
+	if kind >= KindControl || s.m.host || n == 0 {
+		return s.Send(kind, p.Data()[:n])
+	}
+	if err := s.lockSend(ctx); err != nil {
+		return err
+	}
+	defer s.unlockSend()
+	k, err := s.take(ctx, n)
+	if err != nil {
+		return err
+	}
+	f := frame{typ: typeData, flags: byte(kind), session: s.m.session, stream: s.id, payload: p.Data()[:k]}
+	head := f.header()
+	copy(p.buf[:], head[:])
+	if err := s.m.out.writeThrough(p.buf[:headerLen+k]); err != nil {
+		return s.sendError(ctx, err)
+	}
+	if k == n {
+		return nil
+	}
+	return s.send(ctx, kind, p.Data()[k:n])
+}
+
+// send sends p in as many frames as it takes; the caller holds sending.
+func (s *Stream) send(ctx context.Context, kind Kind, p []byte) error {
 	for first := true; first || len(p) > 0; first = false {
 		n, err := s.take(ctx, len(p))
 		if err != nil {
@@ -83,7 +115,7 @@ func (s *Stream) unlockSend() { <-s.sending }
 
 // take waits for credit and spends it: the answer is how many bytes of n may go now.
 func (s *Stream) take(ctx context.Context, n int) (int, error) {
-	n = min(n, maxData)
+	n = min(n, MaxData)
 	for {
 		s.mu.Lock()
 		if err := s.cannotSend(); err != nil {

@@ -5,9 +5,10 @@ import "sync"
 const (
 	// window is how much of a stream may be under way or unread. A frame costs
 	// its header too: many tiny ones take memory as well.
-	window = 256 << 10
-	// maxData makes four full frames fill a window.
-	maxData = window/4 - headerLen
+	window = 1 << 20
+	// MaxData is how much of a stream one frame carries: a full frame is of a power
+	// of two, as pipes and ports have it.
+	MaxData = 64<<10 - headerLen
 	// minData: with less credit than this a sender waits rather than send crumbs.
 	minData = 4 << 10
 	// maxMessage bounds a control message and a Request.

@@ -231,7 +231,10 @@ func TestContexts(t *testing.T) {
 	}
 	// Half a control message can't be left: the stream ends.
 	h2, g2 := pair(t, host, guest)
-	if err := h2.SendContext(onceFull(t, g2), KindControl, make([]byte, 2*window)); !errors.Is(err, context.Canceled) {
+	if err := h2.Send(KindData, make([]byte, window/2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h2.SendContext(onceFull(t, g2), KindControl, make([]byte, maxMessage)); !errors.Is(err, context.Canceled) {
 		t.Errorf("sending a message: %v", err)
 	}
 	if _, _, err := receive(g2); CodeOf(err) != Unavailable {
@@ -450,7 +453,7 @@ var nonsense = []struct {
 	raw    string
 	ends   bool // after a good end of stream 1
 }{
-	{name: "more than the window", frames: slicesRepeat(frame{typ: typeData, stream: 1, payload: make([]byte, maxData)}, window/maxData+1)},
+	{name: "more than the window", frames: slicesRepeat(frame{typ: typeData, stream: 1, payload: make([]byte, MaxData)}, window/MaxData+1)},
 	{name: "many empty frames", frames: slicesRepeat(frame{typ: typeData, flags: byte(KindControl), stream: 1}, window/headerLen+1)},
 	{name: "window never spent", frames: []frame{{typ: typeWindow, stream: 1, payload: []byte{1, 0, 0, 0}}}},
 	{name: "huge window", frames: []frame{{typ: typeWindow, stream: 1, payload: []byte{255, 255, 255, 255}}}},
@@ -491,8 +494,8 @@ func TestLastWords(t *testing.T) {
 	}
 	g.want(typeOpen)
 	want := pattern(100 << 10)
-	for rest := want; len(rest) > 0; rest = rest[min(len(rest), maxData):] {
-		g.send(frame{typ: typeData, stream: 1, payload: rest[:min(len(rest), maxData)]})
+	for rest := want; len(rest) > 0; rest = rest[min(len(rest), MaxData):] {
+		g.send(frame{typ: typeData, stream: 1, payload: rest[:min(len(rest), MaxData)]})
 	}
 	g.send(frame{typ: typeData, flags: byte(KindControl), stream: 1, payload: []byte(`{"exit":{"code":0}}`)})
 	g.rw.(io.Closer).Close()

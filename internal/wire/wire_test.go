@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"syscall"
 	"testing"
@@ -76,3 +77,6 @@ func pair(t testing.TB, host, guest *Mux) (h, g *Stream) {
 	}
 	return h, g
 }
+
+// ours is the shortest hello of this version, and the shortest answer to one.
+func ours() []byte { return fmt.Appendf(nil, `{"version":%d}`, Version) }

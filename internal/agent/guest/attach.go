@@ -2,6 +2,7 @@ package guest
 
 import (
 	"io"
+	"sync"
 
 	"github.com/bandsox/bandsox/internal/wire"
 )
@@ -26,6 +27,8 @@ func (s *service) attachTo(st *wire.Stream, r *wire.AttachRequest) (*wire.Contro
 	return p.attach(st, p.ring.view(r.Offset)), nil
 }
 
+var packets = sync.Pool{New: func() any { return new(wire.Packet) }}
+
 // attach carries v and the process's input over st. It returns the Exit, or
 // nil when the host went away first.
 func (p *process) attach(st *wire.Stream, v *view) *wire.Control {
@@ -40,10 +43,10 @@ func (p *process) attach(st *wire.Stream, v *view) *wire.Control {
 		v.close() // wakes the loop below
 	}()
 	for v.wait() {
-		buf := pumpBuffers.Get().(*[pumpSize]byte) // none while there is nothing to say
-		kind, n := v.next(buf[:])
-		err := st.Send(kind, buf[:n])
-		pumpBuffers.Put(buf)
+		packet := packets.Get().(*wire.Packet) // none while there is nothing to say
+		kind, n := v.next(packet.Data()[:chunk])
+		err := st.SendPacket(kind, packet, n)
+		packets.Put(packet)
 		if err != nil {
 			return nil
 		}

@@ -71,6 +71,10 @@ func (p *process) open(r *wire.StartRequest, sp *spec) (*ends, error) {
 	return e, nil
 }
 
+// pipeSize lets a program write on while the agent carries what it wrote
+// before: fewer switches between the two.
+const pipeSize = 256 << 10
+
 // pipe returns the process's end, which blocks, and ours, which doesn't: the
 // one to write to if input is set.
 func pipe(input bool) (int, *os.File, error) {
@@ -82,6 +86,7 @@ func pipe(input bool) (int, *os.File, error) {
 	if input {
 		theirs, ours = ours, theirs
 	}
+	unix.FcntlInt(uintptr(ours), unix.F_SETPIPE_SZ, pipeSize) // or it stays as it is
 	if err := unix.SetNonblock(ours, true); err != nil {
 		unix.Close(ours)
 		unix.Close(theirs)

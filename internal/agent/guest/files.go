@@ -13,7 +13,7 @@ import (
 )
 
 // chunk is how much of a file is in hand at a time: what one frame carries.
-const chunk = 60 << 10
+const chunk = wire.MaxData
 
 func (s *service) stat(path string) (wire.Stat, error) {
 	full := s.path(path)
@@ -75,7 +75,8 @@ func (s *service) read(st *wire.Stream, r *wire.ReadRequest) (int64, error) {
 			return 0, fileError("reading", r.Path, err)
 		}
 	}
-	buf := make([]byte, chunk)
+	packet := new(wire.Packet)
+	buf := packet.Data()[:chunk]
 	total := int64(0)
 	for r.Length == 0 || total < r.Length {
 		want := buf
@@ -89,7 +90,7 @@ func (s *service) read(st *wire.Stream, r *wire.ReadRequest) (int64, error) {
 		if n == 0 {
 			break
 		}
-		if err := st.Send(wire.KindData, want[:n]); err != nil {
+		if err := st.SendPacket(wire.KindData, packet, n); err != nil {
 			return 0, err
 		}
 		total += int64(n)

@@ -10,7 +10,7 @@ import (
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
-const pumpSize = 64 << 10 // what one read takes
+const pumpSize = chunk // what one read takes
 
 var pumpBuffers = sync.Pool{New: func() any { return new([pumpSize]byte) }}
 
