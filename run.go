@@ -3,6 +3,7 @@ package bandsox
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/bandsox/bandsox/internal/wire"
@@ -15,9 +16,10 @@ const RunMemMiB = 512
 // the command before it starts, to set its streams, terminal, user and so on.
 type RunOptions struct {
 	CreateOptions
-	Args    []string // default: the image's own command
-	Keep    bool     // leave the sandbox running afterwards
-	Prepare func(*Cmd)
+	Args       []string // default: the image's own command
+	Entrypoint []string // in place of the image's, whose command is then not used either; empty and not nil: none
+	Keep       bool     // leave the sandbox running afterwards
+	Prepare    func(*Cmd)
 }
 
 // Run creates a sandbox, runs one program in it and throws the sandbox away.
@@ -45,6 +47,9 @@ func (m *Manager) Run(ctx context.Context, o RunOptions) (info Info, err error) 
 	info = sb.info
 	sb.mu.Unlock()
 	args := info.Config.Command(o.Args)
+	if o.Entrypoint != nil {
+		args = slices.Concat(o.Entrypoint, o.Args)
+	}
 	if len(args) == 0 {
 		return info, invalid("run", o.Image, "the image names no command: give one")
 	}

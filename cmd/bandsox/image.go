@@ -52,10 +52,10 @@ func newImageList(a *app) *cobra.Command {
 				for _, i := range list {
 					name, users := "-", "-"
 					if len(i.Refs) > 0 {
-						name = strings.Join(i.Refs, ", ")
+						name = few(i.Refs)
 					}
 					if n := len(i.UsedBy); n > 0 {
-						users = fmt.Sprintf("%d: %s", n, strings.Join(i.UsedBy, ", "))
+						users = fmt.Sprintf("%d: %s", n, few(i.UsedBy))
 					}
 					t.row(name, shortDigest(i.Digest), bytesText(i.BaseBytes), bytesText(i.AllocatedBytes), users, ago(i.CreatedAt))
 				}
@@ -65,6 +65,15 @@ func newImageList(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// few keeps a table narrow: image inspect has them all.
+func few(names []string) string {
+	const most = 2
+	if len(names) > most {
+		return fmt.Sprintf("%s, %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 func newImageInspect(a *app) *cobra.Command {

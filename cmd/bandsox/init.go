@@ -29,7 +29,12 @@ is left alone, unless --force is given; an interrupted download goes on.
 
 A base file system and CNI plugins, which the Python BandSox wanted, are fetched
 only when their URLs are given.`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("init takes no arguments, not %q: did you mean --kernel-url %s?", args[0], args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.init(cmd, i) },
 	}
 	f := cmd.Flags()
@@ -64,6 +69,8 @@ func (a *app) init(cmd *cobra.Command, i initFlags) error {
 			return err
 		}
 		fmt.Printf("Kernel %s from %s: %s\n", k.Version, k.Source, k.Path)
+	} else {
+		fmt.Println("No kernel was got, for --skip-kernel was given.")
 	}
 	if !i.skipRootfs && i.rootfsURL != "" && !skip("rootfs", i.rootfsOutput, i.force) {
 		if err := bandsox.Fetch(ctx, i.rootfsURL, i.rootfsOutput, i.rootfsSHA, report); err != nil {

@@ -152,6 +152,7 @@ func newRun(a *app) *cobra.Command {
 	var create createFlags
 	var program programFlags
 	var keep, rm bool
+	var entrypoint string
 	cmd := &cobra.Command{
 		Use:   "run [flags] IMAGE [COMMAND [ARG...]]",
 		Short: "Run a program in a new microVM and throw it away",
@@ -187,7 +188,14 @@ when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.
 				if j.tty != nil {
 					defer a.interrupts.onExit(j.tty.restore)()
 				}
-				info, err := m.Run(cmd.Context(), bandsox.RunOptions{CreateOptions: o, Args: args[1:], Keep: keep, Prepare: j.prepare})
+				run := bandsox.RunOptions{CreateOptions: o, Args: args[1:], Keep: keep, Prepare: j.prepare}
+				if cmd.Flags().Changed("entrypoint") {
+					run.Entrypoint = []string{}
+					if entrypoint != "" {
+						run.Entrypoint = []string{entrypoint}
+					}
+				}
+				info, err := m.Run(cmd.Context(), run)
 				if keep && info.ID != "" && !program.json {
 					defer cmd.PrintErrln("kept: " + info.ID)
 				}
@@ -200,6 +208,7 @@ when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.
 	}
 	create.add(cmd.Flags(), bandsox.RunMemMiB)
 	program.add(cmd)
+	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "program to run in place of the image's, with COMMAND as its arguments; '' for none")
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave the microVM running afterwards")
 	cmd.Flags().BoolVar(&rm, "rm", false, "throw the microVM away afterwards: the default, for docker's sake")
 	return cmd

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -89,24 +88,6 @@ func newInspect(a *app) *cobra.Command {
 					return err
 				}
 				return writeJSON(os.Stdout, info)
-			})
-		},
-	}
-}
-
-func newLogs(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "logs SANDBOX", Short: "Print what the guest's kernel and agent have printed", Args: cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeSandboxes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
-				r, err := sb.Console(cmd.Context())
-				if err != nil {
-					return err
-				}
-				defer r.Close()
-				_, err = io.Copy(os.Stdout, r)
-				return err
 			})
 		},
 	}

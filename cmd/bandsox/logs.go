@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bandsox/bandsox"
+)
+
+// logsPause is how long logs --follow waits before it looks again.
+const logsPause = 300 * time.Millisecond
+
+func newLogs(a *app) *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "logs SANDBOX", Short: "Print what the guest's kernel and agent have printed", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeSandboxes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+				return printLogs(cmd.Context(), sb, os.Stdout, follow)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on printing until the sandbox has stopped or is deleted")
+	return cmd
+}
+
+// printLogs prints the console, and if follow is set what is added to it.
+func printLogs(ctx context.Context, sb *bandsox.Sandbox, w io.Writer, follow bool) error {
+	var seen []byte
+	for {
+		// Asked before the console is read: what a machine says last is not missed.
+		info, stateErr := sb.Info(ctx)
+		now, err := console(ctx, sb)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(added(seen, now)); err != nil {
+			return err
+		}
+		switch {
+		case !follow, errors.Is(stateErr, bandsox.ErrNotFound):
+			return nil
+		case stateErr != nil:
+			return stateErr
+		case info.Status == bandsox.StateStopped || info.Status == bandsox.StateFailed:
+			return nil
+		}
+		seen = now
+		select {
+		case <-time.After(logsPause):
+		case <-ctx.Done():
+			return nil // Ctrl-C is how one leaves
+		}
+	}
+}
+
+func console(ctx context.Context, sb *bandsox.Sandbox) ([]byte, error) {
+	r, err := sb.Console(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+// added is the part of now that follows seen. A log is bounded: its beginning
+// may be gone from now.
+func added(seen, now []byte) []byte {
+	for len(seen) > 0 {
+		if bytes.HasPrefix(now, seen) {
+			return now[len(seen):]
+		}
+		// What is left of seen begins where now does, at a line or near one.
+		head := now[:min(len(now), 64)]
+		if len(head) == 0 {
+			return nil
+		}
+		i := bytes.Index(seen[1:], head)
+		if i < 0 {
+			i = len(seen) - 1
+		}
+		seen = seen[1+i:]
+	}
+	return now
+}
