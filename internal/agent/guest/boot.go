@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,11 +37,15 @@ func Main() int {
 	surviveSignals()
 
 	b := &boot{start: time.Now(), kmsg: -1}
-	cfg := ServeConfig{Version: Version, Log: b.logf}
+	cfg := ServeConfig{Version: Version, Log: b.logf, Greeted: func() { b.vigil.greeted.Store(true) }}
+	b.vigil.at("mounting the kernel's file systems and loading modules")
+	go b.vigil.run(func(msg string) { b.logAt(3, msg) }, time.Tick(vigilEvery))
 	if err := b.early(); err != nil {
 		b.fail(&cfg, err)
 	}
+	b.vigil.at("looking for the port to the host")
 	port, portErr := b.openPort()
+	b.vigil.at("putting the root file system together")
 	if cfg.Failure == nil {
 		if err := b.root(); err != nil {
 			b.fail(&cfg, err)
@@ -52,12 +57,14 @@ func Main() int {
 		b.fail(&cfg, portErr)
 		b.halt()
 	}
+	b.vigil.at("setting up its service")
 	s := newService(cfg)
 	if s.cgroups != nil {
 		s.reserveMemory()
 		go s.watchMemory()
 	}
 	go s.reaper.run(context.Background())
+	b.vigil.at("waiting for the host to say hello")
 	b.logf("ready after %v", time.Since(b.start).Round(time.Millisecond))
 	err := port.serve(s)
 	if err != nil {
@@ -82,10 +89,12 @@ func surviveSignals() {
 
 // boot is what the way from the kernel to a served sandbox needs to remember.
 type boot struct {
-	start time.Time
-	kmsg  int               // /dev/kmsg, or -1
-	words map[string]string // bandsox.* of the kernel's command line
-	disk  *os.File          // the disk's file system, to grow it and to end it well
+	start   time.Time
+	kmsg    int // /dev/kmsg, or -1
+	logging sync.Mutex
+	words   map[string]string // bandsox.* of the kernel's command line
+	vigil   vigil
+	disk    *os.File // the disk's file system, to grow it and to end it well
 }
 
 // logf writes to the kernel's log, which never blocks and ends on the console.
@@ -96,6 +105,8 @@ func (b *boot) logf(format string, args ...any) {
 // logAt logs at one of the kernel's levels; 3, an error, shows on the console
 // of a guest that boots quietly. The log is opened once: /dev is the guest's.
 func (b *boot) logAt(level int, msg string) {
+	b.logging.Lock()
+	defer b.logging.Unlock()
 	if b.kmsg < 0 {
 		b.kmsg, _ = unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	}

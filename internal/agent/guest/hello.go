@@ -30,6 +30,9 @@ func (s *service) hello(h wire.Hello) wire.HelloReply {
 		Time:    time.Now(),
 		Error:   s.cfg.Failure,
 	}
+	if s.cfg.Greeted != nil {
+		s.cfg.Greeted()
+	}
 	if s.cfg.Fake || h.Version != wire.Version {
 		return reply
 	}

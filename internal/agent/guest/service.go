@@ -43,6 +43,7 @@ type ServeConfig struct {
 	Failure *wire.Error // why this guest can't work, for HelloReply; everything else is refused with it
 	Cgroup  string      // cgroup2 directory to use, made if its parent exists; "": none
 	Log     func(format string, args ...any)
+	Greeted func() // called at every hello
 }
 
 // service is what the agent serves: its processes and files. Sessions with
