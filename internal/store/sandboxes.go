@@ -14,30 +14,59 @@ import (
 
 // Insert adds a sandbox's row. It is a conflict when the name is taken.
 func (s *Store) Insert(ctx context.Context, sb Sandbox) error {
-	_, err := s.db.ExecContext(ctx,
-		`INSERT INTO sandboxes (id, name, state, owner_pid, owner_start, created, record) VALUES (?,?,?,?,?,?,?)`,
-		sb.ID, null(sb.Name), sb.State, sb.Owner.PID, int64(sb.Owner.StartTime), sb.Created.UnixNano(), sb.Record)
+	err := s.change(ctx, func(tx *sql.Tx) ([]Event, error) {
+		_, err := tx.ExecContext(ctx,
+			`INSERT INTO sandboxes (id, name, state, owner_pid, owner_start, created, record) VALUES (?,?,?,?,?,?,?)`,
+			sb.ID, null(sb.Name), sb.State, sb.Owner.PID, int64(sb.Owner.StartTime), sb.Created.UnixNano(), sb.Record)
+		return s.derived(nil, &sb), err
+	})
 	return rowError("recording", sb, err)
 }
 
 // Update replaces what may change of a sandbox's row.
 func (s *Store) Update(ctx context.Context, sb Sandbox) error {
-	res, err := s.db.ExecContext(ctx,
-		`UPDATE sandboxes SET name=?, state=?, owner_pid=?, owner_start=?, record=? WHERE id=?`,
-		null(sb.Name), sb.State, sb.Owner.PID, int64(sb.Owner.StartTime), sb.Record, sb.ID)
-	if err != nil {
-		return rowError("recording", sb, err)
-	}
-	if n, err := res.RowsAffected(); err == nil && n == 0 {
+	err := s.change(ctx, func(tx *sql.Tx) ([]Event, error) {
+		old, err := find(ctx, tx, sb.ID)
+		if err != nil {
+			return nil, err
+		}
+		_, err = tx.ExecContext(ctx,
+			`UPDATE sandboxes SET name=?, state=?, owner_pid=?, owner_start=?, record=? WHERE id=?`,
+			null(sb.Name), sb.State, sb.Owner.PID, int64(sb.Owner.StartTime), sb.Record, sb.ID)
+		return s.derived(&old, &sb), err
+	})
+	if errors.Is(err, sql.ErrNoRows) {
 		return notFound(sb.ID)
 	}
-	return nil
+	return rowError("recording", sb, err)
 }
 
 // Remove forgets a sandbox. Forgetting an unknown one is no error.
 func (s *Store) Remove(ctx context.Context, id string) error {
-	_, err := s.db.ExecContext(ctx, `DELETE FROM sandboxes WHERE id=?`, id)
+	err := s.change(ctx, func(tx *sql.Tx) ([]Event, error) {
+		old, err := find(ctx, tx, id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil, nil
+		}
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `DELETE FROM sandboxes WHERE id=?`, id)
+		}
+		return s.derived(&old, nil), err
+	})
 	return rowError("forgetting", Sandbox{ID: id}, err)
+}
+
+// derived is the events of a changed row.
+func (s *Store) derived(old, new *Sandbox) []Event {
+	if s.journal.derive == nil {
+		return nil
+	}
+	return s.journal.derive(old, new)
+}
+
+func find(ctx context.Context, tx *sql.Tx, id string) (Sandbox, error) {
+	return scan(tx.QueryRowContext(ctx,
+		`SELECT id, name, state, owner_pid, owner_start, created, record FROM sandboxes WHERE id=?`, id))
 }
 
 // Find returns the sandbox of this id or name.

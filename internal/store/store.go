@@ -22,6 +22,8 @@ type Store struct {
 	db   *sql.DB
 	lock *FileLock
 	self Owner
+
+	journal journal
 }
 
 // Sandbox is one sandbox's row. Record is the library's own JSON.
@@ -50,9 +52,9 @@ CREATE TABLE IF NOT EXISTS images (
 	pulled INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS images_digest ON images(digest);
-PRAGMA user_version = 1;`
+PRAGMA user_version = 2;`
 
-const version = 1
+const version = 2
 
 // Open opens the state directory dir, making it if it is not there.
 func Open(ctx context.Context, dir string) (*Store, error) {
@@ -148,7 +150,7 @@ func (s *Store) openDB(ctx context.Context) error {
 	case v > version:
 		err = fmt.Errorf("written by a newer BandSox (format %d, this one knows %d)", v, version)
 	case v < version:
-		_, err = db.ExecContext(ctx, schema)
+		_, err = db.ExecContext(ctx, eventSchema+schema)
 	}
 	if err != nil {
 		db.Close()
@@ -160,6 +162,7 @@ func (s *Store) openDB(ctx context.Context) error {
 
 // Close gives the directory up.
 func (s *Store) Close() error {
+	s.flush()
 	// Two stores of one process share the scratch directory: only an empty one goes.
 	_ = os.Remove(s.Scratch())
 	return errors.Join(s.db.Close(), s.lock.Unlock())
