@@ -104,6 +104,7 @@ func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
 	if err != nil {
 		return nil, fail("open", "", err)
 	}
+	st.Derive(stateEvents)
 	m := &Manager{cfg: cfg, log: cfg.Log, store: st, driver: driver, live: map[string]*Sandbox{}}
 	if cfg.KeepLeftovers {
 		return m, nil

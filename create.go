@@ -112,14 +112,17 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err 
 		return nil, err
 	}
 	var undo stack
-	defer func() {
-		if err != nil {
-			undo.run(m)
-		}
-	}()
 	times := newPhases()
 
 	sb := &Sandbox{m: m, id: store.NewID(), owner: m.store.Self()}
+	defer func() {
+		if err != nil {
+			if len(undo.do) > 0 {
+				sb.note(EventFailed, map[string]string{"reason": err.Error()})
+			}
+			undo.run(m)
+		}
+	}()
 	sb.info = Info{ID: sb.id, Name: o.Name, Image: o.Image, VCPU: o.VCPU, MemMiB: o.MemMiB, DiskSizeMiB: o.DiskSizeMiB,
 		CreatedAt: Epoch{time.Now()}, Status: StateCreating, Env: o.Env, Metadata: o.Metadata, AutoRemove: o.AutoRemove}
 	row, err := sb.row()
