@@ -30,6 +30,7 @@ func fileError(doing, path string, err error) error {
 	}{
 		{wire.NotFound, []error{fs.ErrNotExist}},
 		{wire.Denied, []error{fs.ErrPermission, syscall.EROFS}},
+		{wire.Conflict, []error{syscall.EEXIST, syscall.ENOTEMPTY, syscall.EBUSY, syscall.ETXTBSY}},
 		{wire.Exhausted, []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}},
 		{wire.Unavailable, []error{syscall.EAGAIN}},
 		{wire.Invalid, []error{
@@ -51,6 +52,10 @@ func cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		return p.Err
+	}
+	var l *os.LinkError
+	if errors.As(err, &l) {
+		return l.Err
 	}
 	return err
 }

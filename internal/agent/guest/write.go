@@ -59,7 +59,7 @@ func (s *service) write(st *wire.Stream, r *wire.WriteRequest) (int64, error) {
 	if r.Append {
 		n, err = t.append(st)
 	} else {
-		n, err = t.replace(st)
+		n, err = t.replace(func(f *os.File) (int64, error) { return receive(st, f) })
 	}
 	if err != nil {
 		return fail(err)
@@ -92,9 +92,9 @@ func (t *target) append(st *wire.Stream) (int64, error) {
 	return n, err
 }
 
-// replace writes beside the old file and renames, so that the old one stays
-// whole until the new one is.
-func (t *target) replace(st *wire.Stream) (n int64, err error) {
+// replace lets fill write beside the old file and renames, so that the old one
+// stays whole until the new one is.
+func (t *target) replace(fill func(*os.File) (int64, error)) (n int64, err error) {
 	dir, name := filepath.Split(t.path)
 	tmp := filepath.Join(dir, "."+name[:min(len(name), 200)]+"."+random())
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -107,7 +107,7 @@ func (t *target) replace(st *wire.Stream) (n int64, err error) {
 			os.Remove(tmp)
 		}
 	}()
-	if n, err = receive(st, f); err != nil {
+	if n, err = fill(f); err != nil {
 		return 0, err
 	}
 	if err = t.dress(f); err != nil {
