@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/bandsox/bandsox/internal/agent"
-	"github.com/bandsox/bandsox/internal/store"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -30,13 +29,6 @@ type Cmd struct {
 
 	Stdin          io.Reader // nil: /dev/null
 	Stdout, Stderr io.Writer // nil: discarded
-
-	// Detach leaves the program running on its own: Start returns once it runs,
-	// and neither the end of its ctx nor that of this manager ends it. Stdin,
-	// Stdout and Stderr must be nil: Process finds it again, and attaches to its
-	// output from the first byte that is still kept.
-	Detach    bool
-	OpenStdin bool // with Detach: its input stays open for those who attach
 
 	// Timeout ends the program and all it started. Wait then returns an
 	// ExitError whose Timeout is set. 0: none.
@@ -94,9 +86,6 @@ func (c *Cmd) Start(ctx context.Context) error {
 	if c.proc != nil || c.err != nil {
 		return invalid("exec", c.sb.id, "already started")
 	}
-	if c.Detach && (c.Stdin != nil || c.Stdout != nil || c.Stderr != nil) {
-		return invalid("exec", c.sb.id, "Detach goes without Stdin, Stdout and Stderr: attach to the process instead")
-	}
 	client, err := c.sb.running(ctx)
 	if err != nil {
 		return fail("exec", c.sb.id, err)
@@ -111,14 +100,6 @@ func (c *Cmd) Start(ctx context.Context) error {
 	c.mu.Unlock()
 	id := proc.Started().Process
 	c.sb.noteStart(id, c.argv())
-	if c.Detach {
-		go func() { // until the session ends
-			if exit, err := client.Wait(context.WithoutCancel(ctx), id); err == nil {
-				c.sb.noteExit(id, exit)
-			}
-		}()
-		return fail("exec", c.sb.id, proc.Close())
-	}
 	if c.Stdin != nil {
 		go c.feed(proc)
 	}
@@ -137,9 +118,8 @@ func (c *Cmd) Start(ctx context.Context) error {
 		stop()
 		if err == nil {
 			c.sb.noteExit(id, exit)
-		} else if classify(err) != CodeExhausted {
-			// Nobody reads its output any more: the stream broke, or a writer did. But
-			// one who was too slow for other viewers leaves it to them.
+		} else {
+			// Nobody reads its output any more: the stream broke, or a writer did.
 			_ = proc.Signal(int(syscall.SIGKILL), true)
 		}
 		proc.Close()
@@ -164,8 +144,8 @@ func (c *Cmd) argv() []string {
 
 func (c *Cmd) request() wire.StartRequest {
 	cfg := c.sb.config()
-	r := wire.StartRequest{ID: store.NewID(), Argv: c.Args, Shell: c.shell, Env: c.Env, Dir: c.Dir, User: c.User,
-		TTY: c.TTY, Stdin: c.Stdin != nil || c.OpenStdin, Timeout: c.Timeout}
+	r := wire.StartRequest{Argv: c.Args, Shell: c.shell, Env: c.Env, Dir: c.Dir, User: c.User,
+		TTY: c.TTY, Stdin: c.Stdin != nil, Timeout: c.Timeout}
 	if r.Dir == "" {
 		r.Dir = cfg.WorkingDir
 	}
@@ -205,9 +185,6 @@ func (c *Cmd) Wait(ctx context.Context) error {
 	if done == nil {
 		return invalid("exec", c.sb.id, "not started")
 	}
-	if c.Detach {
-		return c.Process().Wait(ctx)
-	}
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -216,15 +193,10 @@ func (c *Cmd) Wait(ctx context.Context) error {
 	if c.err != nil {
 		return fail("exec", c.sb.id, c.err)
 	}
-	return c.sb.exitError(c.exit)
-}
-
-// exitError is e, unless it's a success.
-func (sb *Sandbox) exitError(e wire.Exit) error {
-	if e.Code == 0 && e.Signal == 0 && !e.Timeout {
-		return nil
+	if e := c.exit; e.Code != 0 || e.Signal != 0 || e.Timeout {
+		return &ExitError{Code: e.Code, Signal: syscall.Signal(e.Signal), Timeout: e.Timeout, OOM: e.OOM, MemMiB: c.sb.memMiB()}
 	}
-	return &ExitError{Code: e.Code, Signal: syscall.Signal(e.Signal), Timeout: e.Timeout, OOM: e.OOM, MemMiB: sb.memMiB()}
+	return nil
 }
 
 func (sb *Sandbox) memMiB() int {
@@ -322,9 +294,6 @@ func (c *Cmd) Resize(size Size) error {
 	if err != nil {
 		return err
 	}
-	if c.Detach {
-		return c.Process().Resize(context.Background(), size)
-	}
 	return fail("resize", c.sb.id, proc.Resize(size))
 }
 
@@ -335,13 +304,4 @@ func (c *Cmd) ProcessID() string {
 		return ""
 	}
 	return proc.Started().Process
-}
-
-// Process is the process that was started, to use apart from this Cmd: nil
-// before Start.
-func (c *Cmd) Process() *Process {
-	if id := c.ProcessID(); id != "" {
-		return &Process{sb: c.sb, id: id}
-	}
-	return nil
 }
