@@ -52,6 +52,9 @@ func (b *boot) root() error {
 		if err := awaitDevice(drive.source, drive.what, drive.patience); err != nil {
 			return err
 		}
+		if readOnly(drive.source) {
+			drive.flags, drive.options = unix.MS_RDONLY, ""
+		}
 		err := drive.mount()
 		if errors.Is(err, unix.EINVAL) {
 			return wire.Errorf(wire.Invalid, "mounting the %s: %s holds no ext4 file system", drive.what, drive.source)
@@ -60,18 +63,18 @@ func (b *boot) root() error {
 			return wire.Errorf(wire.CodeOf(err), "mounting the %s: %w", drive.what, err)
 		}
 	}
-	for _, dir := range []string{"/disk/upper", "/disk/work", newRoot} {
-		if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
-			return wire.Errorf(wire.Internal, "making %s: %w", dir, cause(err))
+	top, lower := "/disk", []string{"/base"}
+	if readOnly(diskDevice) {
+		// The disk is only looked at: what is written goes to memory.
+		top = "/scratch"
+		if err := (mountPoint{"tmpfs", top, "tmpfs", 0, "mode=0755"}).mount(); err != nil {
+			return err
+		}
+		if fi, err := os.Lstat("/disk/upper"); err == nil && fi.IsDir() { // else it was never booted from
+			lower = []string{"/disk/upper", "/base"}
 		}
 	}
-	// The overlay's / is the upper directory: it is as the base's is, once.
-	var st unix.Stat_t
-	if emptyDir("/disk/upper") && unix.Stat("/base", &st) == nil {
-		unix.Chown("/disk/upper", int(st.Uid), int(st.Gid))
-		unix.Chmod("/disk/upper", st.Mode&0o7777)
-	}
-	if err := mountOverlay(); err != nil {
+	if err := mountOverlay(top, lower); err != nil {
 		return err
 	}
 	var err error
@@ -85,10 +88,28 @@ func (b *boot) root() error {
 	return nil
 }
 
-// mountOverlay asks for renames of directories that work as on any file
-// system; a kernel without that gives an overlay like docker's.
-func mountOverlay() error {
-	const dirs = "lowerdir=/base,upperdir=/disk/upper,workdir=/disk/work"
+// readOnly says whether a drive is.
+func readOnly(device string) bool {
+	return strings.TrimSpace(string(readKernel("/sys/class/block/"+filepath.Base(device)+"/ro"))) == "1"
+}
+
+// mountOverlay lays top's upper directory over lower, the uppermost first. It
+// asks for renames of directories that work as on any file system; a kernel
+// without that gives an overlay like docker's.
+func mountOverlay(top string, lower []string) error {
+	upper, work := top+"/upper", top+"/work"
+	for _, dir := range []string{upper, work, newRoot} {
+		if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
+			return wire.Errorf(wire.Internal, "making %s: %w", dir, cause(err))
+		}
+	}
+	// The overlay's / is the upper directory: it is as the lower one is, once.
+	var st unix.Stat_t
+	if emptyDir(upper) && unix.Stat(lower[0], &st) == nil {
+		unix.Chown(upper, int(st.Uid), int(st.Gid))
+		unix.Chmod(upper, st.Mode&0o7777)
+	}
+	dirs := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + upper + ",workdir=" + work
 	var err error
 	for _, options := range []string{dirs + ",redirect_dir=on,metacopy=off,index=off", dirs} {
 		if err = unix.Mount("overlay", newRoot, "overlay", 0, options); err == nil {
