@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/bandsox/bandsox/agentbin"
 	"github.com/bandsox/bandsox/internal/kernel"
@@ -60,6 +61,8 @@ func (m *Manager) initramfs(_ context.Context, k *kernel.Kernel) (string, error)
 	sum := sha256.Sum256(append([]byte(k.Digest+"\n"), agent...))
 	path := m.store.Initramfs(hex.EncodeToString(sum[:12]))
 	if _, err := os.Stat(path); err == nil {
+		now := time.Now()
+		_ = os.Chtimes(path, now, now) // a cleanup leaves what is in use
 		return path, nil
 	}
 	tmp := filepath.Join(m.store.Scratch(), store.NewID()) // several may make it at once: they make the same

@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/bandsox/bandsox/internal/image"
 	"github.com/bandsox/bandsox/internal/kernel"
 	"github.com/bandsox/bandsox/internal/store"
 	"github.com/bandsox/bandsox/internal/vm"
@@ -31,6 +32,11 @@ type Config struct {
 	// Storage is the state directory. Default: BANDSOX_STORAGE, else
 	// /var/lib/bandsox for root, $XDG_DATA_HOME/bandsox for others.
 	Storage string
+	// Shared lets several processes have the state directory open at a time, all
+	// of them Shared. A manager is its one owner otherwise: it keeps the records
+	// in memory, acts when a sandbox's time is over, and is refused while
+	// another has the directory.
+	Shared bool
 	// Driver is "qemu"; "" picks the best that runs here.
 	Driver string
 	// Accel is "kvm" or "tcg"; "" takes KVM where it proves to work.
@@ -68,25 +74,27 @@ type Manager struct {
 	store    *store.Store
 	driver   vm.Driver
 	artifact func(ctx context.Context) (artifacts, error) // kernel and initramfs
+	builds   string                                       // where bandsox/base is built by an ordinary user
 
 	mu   sync.Mutex
-	live map[string]*Sandbox // those that this manager has in hand
-	wg   sync.WaitGroup      // one for each goroutine that watches a machine
+	live map[string]*Sandbox // every sandbox; of a Shared manager those that it has met
+	wg   sync.WaitGroup      // one for each goroutine that watches a machine, and for the timekeeper's
+	wake chan struct{}       // tells the timekeeper that a time may have come nearer
+	stop chan struct{}       // closed to end the timekeeper
+
+	closed bool // guarded by mu
 }
 
 // Open opens a state directory, making it if needed. What a killed process
-// left half done there is undone; machines that run go on.
+// left half done there is finished or undone; machines that run go on, and are
+// taken in hand by an owner. It is a conflict, which names the other process,
+// when one has the directory that this one can't share it with.
 func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	driver, err := pickDriver(cfg)
 	if err != nil {
 		return nil, fail("open", "", err)
 	}
-	m, err := open(ctx, cfg, driver)
-	if err != nil {
-		return nil, err
-	}
-	m.artifact = m.findArtifacts
-	return m, nil
+	return open(ctx, cfg, driver)
 }
 
 func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
@@ -100,18 +108,18 @@ func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	st, err := store.Open(ctx, cfg.Storage)
+	st, err := store.Open(ctx, cfg.Storage, cfg.Shared)
 	if err != nil {
 		return nil, fail("open", "", err)
 	}
 	st.Derive(stateEvents)
-	m := &Manager{cfg: cfg, log: cfg.Log, store: st, driver: driver, live: map[string]*Sandbox{}}
-	if cfg.KeepLeftovers {
-		return m, nil
+	m := &Manager{cfg: cfg, log: cfg.Log, store: st, driver: driver, live: map[string]*Sandbox{},
+		wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	m.artifact, m.builds = m.findArtifacts, image.BuildsDir
+	if err := m.load(ctx); err != nil {
+		return nil, fail("open", "", errors.Join(err, st.Close()))
 	}
-	if err := m.undo(ctx); err != nil {
-		m.log.Warn("undoing what a killed process left", "err", err)
-	}
+	m.wg.Go(func() { m.keepTime(m.stop) })
 	return m, nil
 }
 
@@ -127,11 +135,15 @@ func pickDriver(cfg Config) (vm.Driver, error) {
 func (m *Manager) Storage() string { return m.store.Dir() }
 
 // Close gives the state directory up. Machines go on running; another manager
-// finds them again.
+// finds them again. It waits for what the timekeeper has begun.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	live := m.live
 	m.live = map[string]*Sandbox{}
+	if !m.closed {
+		close(m.stop)
+	}
+	m.closed = true
 	m.mu.Unlock()
 	var errs []error
 	for _, sb := range live {
@@ -141,50 +153,41 @@ func (m *Manager) Close() error {
 	return fail("close", "", errors.Join(append(errs, m.store.Close())...))
 }
 
-// ListOptions filters a list. The zero value takes all.
-type ListOptions struct {
-	Limit    int            // at most so many, the newest; 0: all
-	Metadata map[string]any // only sandboxes whose metadata has these values
-}
-
-// List returns the sandboxes, the newest first.
-func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
-	rows, err := m.store.List(ctx)
-	if err != nil {
-		return nil, fail("list", "", err)
-	}
-	list := []Info{}
-	for _, row := range rows {
-		info, err := m.inspect(ctx, row)
-		if err != nil {
-			return nil, fail("list", row.ID, err)
-		}
-		if info.Status == stateDeleted || !matches(info.Metadata, o.Metadata) {
-			continue
-		}
-		if list = append(list, info); len(list) == o.Limit {
-			break
-		}
-	}
-	return list, nil
-}
-
 // Get finds a sandbox by id or name.
 func (m *Manager) Get(ctx context.Context, ref string) (*Sandbox, error) {
+	sb, err := m.get(ctx, ref)
+	return sb, fail("get", ref, err)
+}
+
+func (m *Manager) get(ctx context.Context, ref string) (*Sandbox, error) {
+	if !m.cfg.Shared {
+		for _, sb := range m.known() {
+			if info := sb.known(); (info.ID == ref || info.Name == ref && ref != "") && info.Status != StateDeleted {
+				return sb, nil
+			}
+		}
+		return nil, store.NotFound(ref)
+	}
 	row, err := m.store.Find(ctx, ref)
 	if err != nil {
-		return nil, fail("get", ref, err)
+		return nil, err
 	}
-	info, err := m.inspect(ctx, row)
+	info, err := decode(row)
 	if err != nil {
-		return nil, fail("get", ref, err)
+		return nil, err
+	}
+	if info.Status == StateDeleted {
+		return nil, store.NotFound(ref)
+	}
+	if info, err = m.trueState(ctx, info); err != nil {
+		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sb := m.live[row.ID]; sb != nil {
 		return sb, nil
 	}
-	sb := &Sandbox{m: m, id: row.ID, info: info, owner: row.Owner}
+	sb := newSandbox(m, info, row.Owner)
 	m.live[row.ID] = sb
 	return sb, nil
 }

@@ -13,43 +13,58 @@ import (
 
 // Leftover is something that no living sandbox or process owns.
 type Leftover struct {
-	Kind string `json:"kind"` // sandbox, machine, directory, scratch
+	Kind string `json:"kind"` // sandbox, machine, directory, scratch, kernel, initramfs, build
 	ID   string `json:"id"`   // a sandbox's id or a path
 	Why  string `json:"why"`
 }
 
-// Cleanup finds what killed processes left behind and, unless dryRun,
-// reclaims it. What runs or belongs to a living process is not touched.
+// Cleanup finds what killed processes left behind, and the kernels and initial
+// file systems that nothing uses any more, and unless dryRun reclaims it. What
+// runs or belongs to a living process is not touched.
 func (m *Manager) Cleanup(ctx context.Context, dryRun bool) ([]Leftover, error) {
+	found, err := m.reclaim(ctx, dryRun)
+	if err != nil {
+		return found, fail("cleanup", "", err)
+	}
+	for _, sweep := range []func(context.Context, bool) ([]Leftover, error){m.sweepKernels, m.sweepInitramfs, m.sweepBuilds} {
+		more, err := sweep(ctx, dryRun)
+		if found = append(found, more...); err != nil {
+			return found, fail("cleanup", "", err)
+		}
+	}
+	return found, nil
+}
+
+// reclaim is the part of Cleanup that has to do with sandboxes.
+func (m *Manager) reclaim(ctx context.Context, dryRun bool) ([]Leftover, error) {
 	found := []Leftover{}
 	// Directories and machines come after their record and go before it: read
 	// in this order, none of a living sandbox can look ownerless.
 	dirs, err := os.ReadDir(m.store.Sandboxes())
 	if err != nil {
-		return nil, fail("cleanup", "", err)
+		return nil, err
 	}
 	handles, err := m.driver.Find(ctx, m.store.Sandboxes())
 	if err != nil {
-		return nil, fail("cleanup", "", err)
+		return nil, err
 	}
 	rows, err := m.store.List(ctx)
 	if err != nil {
-		return nil, fail("cleanup", "", err)
+		return nil, err
 	}
 	known := map[string]bool{}
 	for _, row := range rows {
+		known[row.ID] = true
 		why := m.abandoned(row)
 		if why == "" {
-			known[row.ID] = true
 			continue
 		}
 		found = append(found, Leftover{"sandbox", row.ID, why})
 		if !dryRun {
 			if err := m.finish(ctx, row); err != nil {
-				return found, fail("cleanup", row.ID, err)
+				return found, err
 			}
 		}
-		known[row.ID] = true
 	}
 	for _, h := range handles {
 		if known[h.ID] {
@@ -57,10 +72,8 @@ func (m *Manager) Cleanup(ctx context.Context, dryRun bool) ([]Leftover, error) 
 		}
 		found = append(found, Leftover{"machine", h.ID, "no sandbox has it"})
 		if !dryRun {
-			if machine, err := m.driver.Adopt(ctx, h); err == nil {
-				if err := machine.Kill(); err != nil {
-					return found, fail("cleanup", h.ID, err)
-				}
+			if err := m.killAll(ctx, []vm.Handle{h}); err != nil {
+				return found, err
 			}
 		}
 	}
@@ -72,20 +85,16 @@ func (m *Manager) Cleanup(ctx context.Context, dryRun bool) ([]Leftover, error) 
 		found = append(found, Leftover{"directory", path, "no sandbox has it"})
 		if !dryRun {
 			if err := os.RemoveAll(path); err != nil {
-				return found, fail("cleanup", path, err)
+				return found, err
 			}
 		}
 	}
 	scratch, err := m.sweepScratch(dryRun)
-	return append(found, scratch...), fail("cleanup", "", err)
+	return append(found, scratch...), err
 }
 
 // undo does the part of Cleanup that every Open can afford.
-func (m *Manager) undo(ctx context.Context) error {
-	rows, err := m.store.List(ctx)
-	if err != nil {
-		return err
-	}
+func (m *Manager) undo(ctx context.Context, rows []store.Sandbox) error {
 	for _, row := range rows {
 		if why := m.abandoned(row); why != "" {
 			m.log.Info("removing an abandoned sandbox", "sandbox", row.ID, "why", why)
@@ -94,22 +103,26 @@ func (m *Manager) undo(ctx context.Context) error {
 			}
 		}
 	}
-	_, err = m.sweepScratch(false)
+	_, err := m.sweepScratch(false)
 	return err
 }
 
 // abandoned says why a sandbox is nobody's, or "".
 func (m *Manager) abandoned(row store.Sandbox) string {
+	info, err := decode(row)
+	if err == nil && info.Status != StateCreating && overdue(info.ExpiresAt) {
+		return "its time to live is over"
+	}
 	if row.Owner.Alive() {
 		return ""
 	}
 	switch State(row.State) {
 	case StateCreating:
 		return "its creator died"
-	case stateDeleted:
+	case StateDeleted:
 		return "its removal was cut short"
 	}
-	if info, err := decode(row); err == nil && info.AutoRemove {
+	if err == nil && info.AutoRemove {
 		return "it was to go with its creator, which died"
 	}
 	return ""

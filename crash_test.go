@@ -156,7 +156,7 @@ func TestAbandonWhileBooting(t *testing.T) {
 func TestCleanupSaysBeforeItDoes(t *testing.T) {
 	dir, image := t.TempDir(), testImage(t)
 	killCreator(t, "running", dir, image, "")
-	m, err := open(t.Context(), Config{Storage: dir, Log: discardLog(), KeepLeftovers: true}, vmtest.NewProcess())
+	m, err := openFakeWith(t.Context(), Config{Storage: dir, KeepLeftovers: true})
 	if err != nil {
 		t.Fatal(err)
 	}

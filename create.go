@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"os"
 	"slices"
@@ -27,10 +26,18 @@ type CreateOptions struct {
 	DiskSizeMiB int               // default 4096: the most it can hold, not what it takes
 	Env         map[string]string // of every program in it, over the image's
 	Metadata    map[string]any    // the caller's own
+	Labels      map[string]string // the caller's own, to list by
 	Pull        PullPolicy        // default PullMissing
 	// AutoRemove throws the sandbox away when its creator is gone: by the next
 	// manager that opens the state directory.
 	AutoRemove bool
+	// TTL is how long it lives: then it is deleted, whatever it does. 0: for good.
+	TTL time.Duration
+	// IdleTimeout is how long it may run unused: without a program started, a
+	// file read or written, or a stream to one of its programs. Then IdleAction
+	// is done. 0: for ever.
+	IdleTimeout time.Duration
+	IdleAction  IdleAction // default IdlePause
 }
 
 // The defaults and limits of a sandbox's shape.
@@ -43,7 +50,6 @@ const (
 	maxVCPU            = 32
 	maxMemMiB          = 1 << 20
 	maxDiskSizeMiB     = 16 << 20
-	maxMetadataBytes   = 64 << 10
 )
 
 // bootTimeout is when a guest that has said nothing is given up. On a busy host
@@ -62,6 +68,9 @@ func (o *CreateOptions) defaults() {
 	}
 	if o.Pull == "" {
 		o.Pull = PullMissing
+	}
+	if o.IdleTimeout != 0 && o.IdleAction == "" {
+		o.IdleAction = IdlePause
 	}
 	if o.Metadata == nil {
 		o.Metadata = map[string]any{}
@@ -87,18 +96,17 @@ func (o *CreateOptions) check() error {
 	switch {
 	case o.Image == "":
 		return wire.Errorf(CodeInvalid, "no image given")
-	case o.Name != "" && !store.ValidName(o.Name):
-		return wire.Errorf(CodeInvalid, "name %q: letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit", o.Name)
+	case checkName(o.Name) != nil:
+		return checkName(o.Name)
 	case o.Pull != PullMissing && o.Pull != PullAlways && o.Pull != PullNever:
 		return wire.Errorf(CodeInvalid, "pull policy %q: must be missing, always or never", o.Pull)
 	}
-	for k, v := range o.Env {
-		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
-			return wire.Errorf(CodeInvalid, "environment variable %q: a name has no '=', and neither part a NUL", k)
+	for _, err := range []error{
+		checkEnv(o.Env), checkLabels(o.Labels), checkMetadata(o.Metadata), checkTTL(o.TTL), checkIdle(o.IdleTimeout, o.IdleAction),
+	} {
+		if err != nil {
+			return err
 		}
-	}
-	if b, err := json.Marshal(o.Metadata); err != nil || len(b) > maxMetadataBytes {
-		return wire.Errorf(CodeInvalid, "metadata: must be JSON of at most %d bytes", maxMetadataBytes)
 	}
 	return nil
 }
@@ -114,7 +122,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err 
 	var undo stack
 	times := newPhases()
 
-	sb := &Sandbox{m: m, id: store.NewID(), owner: m.store.Self()}
+	sb := m.newRecord(o)
 	defer func() {
 		if err != nil {
 			if len(undo.do) > 0 {
@@ -123,16 +131,19 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err 
 			undo.run(m)
 		}
 	}()
-	sb.info = Info{ID: sb.id, Name: o.Name, Image: o.Image, VCPU: o.VCPU, MemMiB: o.MemMiB, DiskSizeMiB: o.DiskSizeMiB,
-		CreatedAt: Epoch{time.Now()}, Status: StateCreating, Env: o.Env, Metadata: o.Metadata, AutoRemove: o.AutoRemove}
-	row, err := sb.row()
+	sb.op <- struct{}{} // nobody else knows of it yet
+	defer sb.unlockOp()
+	row, err := encode(sb.info, sb.owner)
 	if err != nil {
 		return nil, err
 	}
 	if err := m.store.Insert(ctx, row); err != nil {
 		return nil, err
 	}
-	undo.push("record", func(ctx context.Context) error { return m.store.Remove(ctx, sb.id) })
+	m.mu.Lock()
+	m.live[sb.id] = sb
+	m.mu.Unlock()
+	undo.push("record", func(ctx context.Context) error { return m.remove(ctx, sb.id) })
 	step("record")
 
 	img, err := m.claim(ctx, sb, o.Pull)
@@ -142,7 +153,6 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err 
 	times.done("image")
 	step("image")
 
-	undo.push("directory", func(context.Context) error { return os.RemoveAll(m.store.Sandbox(sb.id)) })
 	if err := os.MkdirAll(m.store.Machine(sb.id), 0o700); err != nil {
 		return nil, err
 	}
@@ -152,16 +162,30 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err 
 	times.done("disk")
 	step("disk")
 
-	if err := sb.boot(ctx, img.Digest, times, &undo); err != nil {
+	lock, err := sb.tryLock()
+	if err != nil {
+		return nil, err
+	}
+	undo.push("lock", func(context.Context) error { return lock.Unlock() })
+	if err := sb.boot(ctx, lock, img.Digest, times, &undo); err != nil {
 		return nil, err
 	}
 	if err := sb.save(ctx, func(i *Info) { i.Phases = times.list }); err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	m.live[sb.id] = sb
-	m.mu.Unlock()
 	return sb, nil
+}
+
+// newRecord is a sandbox that has an id and nothing else yet.
+func (m *Manager) newRecord(o CreateOptions) *Sandbox {
+	now := time.Now()
+	info := Info{ID: store.NewID(), Name: o.Name, Image: o.Image, VCPU: o.VCPU, MemMiB: o.MemMiB, DiskSizeMiB: o.DiskSizeMiB,
+		CreatedAt: epochMicro(now.UnixMicro()), Status: StateCreating, Env: o.Env, Metadata: o.Metadata, Labels: o.Labels,
+		AutoRemove: o.AutoRemove, IdleTimeout: o.IdleTimeout, IdleAction: o.IdleAction}
+	if o.TTL > 0 {
+		info.ExpiresAt = now.Add(o.TTL).UTC()
+	}
+	return newSandbox(m, info, m.store.Self())
 }
 
 // claim finds or builds the base of the sandbox's image and writes into the
@@ -185,18 +209,14 @@ func (m *Manager) claim(ctx context.Context, sb *Sandbox, pull PullPolicy) (Imag
 	}
 }
 
-// boot starts the sandbox's machine and makes it ready. Create and Start share it.
-func (sb *Sandbox) boot(ctx context.Context, digest string, times *phases, undo *stack) error {
+// boot starts the sandbox's machine and makes it ready. Create and Start share
+// it. The lock is the sandbox's; it is held on to from then on.
+func (sb *Sandbox) boot(ctx context.Context, lock *store.FileLock, digest string, times *phases, undo *stack) error {
 	m := sb.m
 	art, err := m.artifact(ctx)
 	if err != nil {
 		return err
 	}
-	lock, err := store.TryLock(m.store.SandboxLock(sb.id))
-	if err != nil {
-		return wire.Errorf(CodeConflict, "sandbox %s is in use: %w", sb.id, err)
-	}
-	undo.push("lock", func(context.Context) error { return lock.Unlock() })
 	times.done("kernel")
 
 	machine, err := m.driver.Boot(ctx, vm.Spec{
@@ -229,7 +249,13 @@ func (sb *Sandbox) boot(ctx context.Context, digest string, times *phases, undo 
 		return err
 	}
 	times.done("identity")
-	if err := sb.save(ctx, func(i *Info) { i.Status, i.Reason, i.AgentReady = StateRunning, "", true }); err != nil {
+	sb.mu.Lock()
+	sb.used = time.Now()
+	sb.mu.Unlock()
+	if err := sb.save(ctx, func(i *Info) {
+		i.Status, i.Reason, i.AgentReady, i.Doing = StateRunning, "", true, ""
+		i.usedNow()
+	}); err != nil {
 		return err
 	}
 	step("running")

@@ -153,7 +153,7 @@ func event(row *store.Sandbox, kind string, details map[string]string) Event {
 
 // updatable are the fields of a record that someone changes because they want
 // to, and not because something happened.
-var updatable = []string{"metadata", "env_vars", "vcpu", "mem_mib", "disk_size_mib", "ttl", "idle_timeout", "idle_action", "expires_at"}
+var updatable = []string{"metadata", "env_vars", "vcpu", "mem_mib", "disk_size_mib", "labels", "idle_timeout_ns", "idle_action", "expires_at"}
 
 // changed names the updatable fields that differ.
 func changed(old, new []byte) string {

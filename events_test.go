@@ -95,12 +95,12 @@ func TestEventsSayWhyACreateFailed(t *testing.T) {
 // would read: of another manager.
 func TestEventsAreFollowed(t *testing.T) {
 	dir := t.TempDir()
-	m := newManager(t, dir)
+	m := newSharedManager(t, dir)
 	create(t, m, CreateOptions{})
 	var wg sync.WaitGroup
 	ready := make(chan struct{}, 3)
 	ctx, cancel := context.WithCancel(t.Context())
-	for _, reader := range []*Manager{m, m, newManager(t, dir)} {
+	for _, reader := range []*Manager{m, m, newSharedManager(t, dir)} {
 		wg.Go(func() {
 			var got []string
 			for e, err := range reader.Events(ctx, 1) {

@@ -9,18 +9,6 @@ import (
 	"github.com/bandsox/bandsox/internal/vm"
 )
 
-// State is what a sandbox is doing.
-type State string
-
-// The states.
-const (
-	StateCreating State = "creating" // not ready yet, or its creator died
-	StateRunning  State = "running"
-	StatePaused   State = "paused"
-	StateStopped  State = "stopped" // its disk is kept; Start boots it again
-	StateFailed   State = "failed"  // its machine died by itself
-)
-
 // Info is all there is to know of a sandbox: it is the record on disk and the
 // object of the API.
 type Info struct {
@@ -33,12 +21,19 @@ type Info struct {
 	DiskSizeMiB int               `json:"disk_size_mib"`
 	CreatedAt   Epoch             `json:"created_at"`
 	Status      State             `json:"status"`
-	Reason      string            `json:"reason,omitempty"` // why it is failed
+	Reason      string            `json:"reason,omitempty"` // why it is failed, or was stopped or paused by itself
 	Env         map[string]string `json:"env_vars,omitempty"`
 	Metadata    map[string]any    `json:"metadata"`
-	Config      image.Config      `json:"config"`           // of the image
-	Kernel      string            `json:"kernel,omitempty"` // digest
-	PID         int               `json:"pid,omitempty"`    // of the machine's process
+	Labels      map[string]string `json:"labels,omitempty"`
+	ExpiresAt   time.Time         `json:"expires_at,omitzero"` // when it is deleted, whatever it does then
+	IdleTimeout time.Duration     `json:"idle_timeout_ns,omitempty"`
+	IdleAction  IdleAction        `json:"idle_action,omitempty"`
+	LastUsed    time.Time         `json:"last_used_at,omitzero"` // where IdleTimeout is set; it may be used until that much later
+	AutoResume  bool              `json:"auto_resume,omitempty"` // paused for being idle: its next use resumes it
+	Doing       string            `json:"doing,omitempty"`       // start, stop or kill, while it is under way
+	Config      image.Config      `json:"config"`                // of the image
+	Kernel      string            `json:"kernel,omitempty"`      // digest
+	PID         int               `json:"pid,omitempty"`         // of the machine's process
 	Machine     *vm.Handle        `json:"machine,omitempty"`
 	AutoRemove  bool              `json:"auto_remove,omitempty"`
 	AgentReady  bool              `json:"agent_ready,omitempty"`
@@ -79,6 +74,8 @@ func (e *Epoch) UnmarshalJSON(b []byte) error {
 	e.Time = time.UnixMicro(int64(math.Round(f * 1e6)))
 	return nil
 }
+
+func epochMicro(n int64) Epoch { return Epoch{time.UnixMicro(n)} }
 
 // phases is a stopwatch for the steps of one operation.
 type phases struct {

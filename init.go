@@ -39,7 +39,7 @@ func Init(ctx context.Context, o InitOptions) (Kernel, error) {
 		}
 		o.Storage = dir
 	}
-	st, err := store.Open(ctx, o.Storage)
+	st, err := store.Open(ctx, o.Storage, true)
 	if err != nil {
 		return Kernel{}, fail("init", "", err)
 	}

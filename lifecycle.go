@@ -8,102 +8,142 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/bandsox/bandsox/internal/store"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
 // DefaultGrace is how long programs get between SIGTERM and SIGKILL.
 const DefaultGrace = 10 * time.Second
 
-// change runs f alone among the sandbox's state changes.
-func (sb *Sandbox) change(op string, f func() error) error {
-	sb.op.Lock()
-	defer sb.op.Unlock()
-	return fail(op, sb.id, f())
+// change does op, which is f, alone among the sandbox's state changes, if the
+// table allows it.
+func (sb *Sandbox) change(ctx context.Context, op operation, f func() error) error {
+	return fail(string(op), sb.id, sb.changing(ctx, op, f))
+}
+
+func (sb *Sandbox) changing(ctx context.Context, op operation, f func() error) error {
+	if sb.state() == StateCreating && !sb.m.cfg.Shared {
+		return sb.refuse(op, StateCreating) // its creator has the lock for long
+	}
+	if err := sb.lockOp(ctx); err != nil {
+		return err
+	}
+	defer sb.unlockOp()
+	if err := sb.reload(ctx); err != nil {
+		return err
+	}
+	if done, err := sb.permit(op); done || err != nil {
+		return err
+	}
+	return f()
 }
 
 // Start boots a stopped or failed sandbox again, with the disk it has.
 func (sb *Sandbox) Start(ctx context.Context) error {
-	return sb.change("start", func() (err error) {
-		if sb.held() {
-			return sb.refuse(StateRunning)
-		}
-		if err := sb.reload(ctx); err != nil {
-			return err
-		}
-		sb.mu.Lock()
-		state, digest := sb.info.Status, sb.info.Digest
-		sb.mu.Unlock()
-		if state != StateStopped && state != StateFailed {
-			return sb.refuse(state)
-		}
-		if err := os.MkdirAll(sb.m.store.Machine(sb.id), 0o700); err != nil {
-			return err
-		}
-		var undo stack
-		undo.push("state", func(ctx context.Context) error { return sb.ended(ctx, err) })
-		times := newPhases()
-		if err = sb.boot(ctx, digest, times, &undo); err != nil {
+	return sb.change(ctx, opStart, func() error { return sb.start(ctx, opStart) })
+}
+
+func (sb *Sandbox) start(ctx context.Context, op operation) (err error) {
+	if err := os.MkdirAll(sb.m.store.Machine(sb.id), 0o700); err != nil {
+		return err
+	}
+	lock, err := sb.tryLock()
+	if err != nil {
+		return err
+	}
+	var undo stack
+	undo.push("lock", func(context.Context) error { return lock.Unlock() })
+	defer func() {
+		if err != nil {
 			undo.run(sb.m)
-			return err
 		}
-		return sb.save(ctx, func(i *Info) { i.Phases = times.list })
-	})
+	}()
+	// Another process may have started it just before the lock was ours.
+	if err := sb.reload(ctx); err != nil {
+		return err
+	}
+	if _, err := sb.permit(op); err != nil {
+		return err
+	}
+	undo.push("state", func(ctx context.Context) error { return sb.ended(ctx, err) })
+	if err := sb.save(ctx, func(i *Info) { i.Doing = string(opStart) }); err != nil {
+		return err
+	}
+	step("start")
+	times := newPhases()
+	if err := sb.boot(ctx, lock, sb.known().Digest, times, &undo); err != nil {
+		return err
+	}
+	return sb.save(ctx, func(i *Info) { i.Phases = times.list })
 }
 
 // Stop ends the sandbox's programs (SIGTERM, then SIGKILL after grace), writes
 // its disk out and powers it off. The disk is kept. A negative grace takes
 // DefaultGrace.
 func (sb *Sandbox) Stop(ctx context.Context, grace time.Duration) error {
+	return sb.change(ctx, opStop, func() error { return sb.stop(ctx, grace) })
+}
+
+func (sb *Sandbox) stop(ctx context.Context, grace time.Duration) error {
 	if grace < 0 {
 		grace = DefaultGrace
 	}
-	return sb.change("stop", func() error {
-		if err := sb.attach(ctx); err != nil {
+	if err := sb.attach(ctx); err != nil {
+		return err
+	}
+	if sb.state() == StatePaused {
+		if err := sb.resume(ctx); err != nil {
 			return err
 		}
-		if sb.state() == StatePaused {
-			if err := sb.resume(ctx); err != nil {
-				return err
+	}
+	client, err := sb.connect(ctx)
+	if err != nil {
+		sb.m.log.Warn("the agent does not answer: stopping its machine without it", "sandbox", sb.id, "err", err)
+	}
+	sb.mark(ctx, opStop)
+	machine, _, lock := sb.letGo()
+	if machine == nil {
+		return nil // it ended meanwhile, and its watcher wrote that down
+	}
+	defer lock.Unlock()
+	if client != nil {
+		stopCtx, cancel := context.WithTimeout(ctx, grace+10*time.Second)
+		if err := client.Shutdown(stopCtx, grace); err == nil {
+			select {
+			case <-machine.Done():
+			case <-stopCtx.Done():
 			}
 		}
-		client, err := sb.connect(ctx)
-		if err != nil {
-			sb.m.log.Warn("the agent does not answer: stopping its machine without it", "sandbox", sb.id, "err", err)
-		}
-		machine, _, lock := sb.letGo()
-		if machine == nil {
-			return nil // it ended meanwhile, and its watcher wrote that down
-		}
-		defer lock.Unlock()
-		if client != nil {
-			stopCtx, cancel := context.WithTimeout(ctx, grace+10*time.Second)
-			if err := client.Shutdown(stopCtx, grace); err == nil {
-				select {
-				case <-machine.Done():
-				case <-stopCtx.Done():
-				}
-			}
-			cancel()
-			_ = client.Close()
-		}
-		if err := machine.Kill(); err != nil {
-			return err
-		}
-		return sb.ended(ctx, nil)
-	})
+		cancel()
+		_ = client.Close()
+	}
+	if err := machine.Kill(); err != nil {
+		return err
+	}
+	step("stop-machine")
+	return sb.ended(ctx, nil)
+}
+
+// mark writes down what is under way, so that one who finds it half done knows
+// how to end it. It may fail: then the find is called a failure, no more.
+func (sb *Sandbox) mark(ctx context.Context, op operation) {
+	if err := sb.save(ctx, func(i *Info) { i.Doing = string(op) }); err != nil {
+		sb.m.log.Info("noting what is under way", "sandbox", sb.id, "op", op, "err", err)
+	}
+	step(string(op))
 }
 
 // Kill ends the sandbox's machine at once, as a power cut would. What its
 // programs had flushed is on the disk.
 func (sb *Sandbox) Kill(ctx context.Context) error {
-	return sb.change("kill", func() error {
+	return sb.change(ctx, opKill, func() error {
 		if err := sb.attach(ctx); err != nil {
 			return err
 		}
+		sb.mark(ctx, opKill)
 		if err := sb.killMachine(); err != nil {
 			return err
 		}
+		step("kill-machine")
 		return sb.ended(ctx, nil)
 	})
 }
@@ -120,32 +160,39 @@ func (sb *Sandbox) killMachine() error {
 	return machine.Kill()
 }
 
-// Restart stops the sandbox and starts it again.
+// Restart stops the sandbox, if it runs, and starts it again.
 func (sb *Sandbox) Restart(ctx context.Context, grace time.Duration) error {
-	if err := sb.Stop(ctx, grace); err != nil && !errors.Is(err, ErrConflict) {
-		return err
-	}
-	return sb.Start(ctx)
+	return sb.change(ctx, opRestart, func() error {
+		if s := sb.state(); s == StateRunning || s == StatePaused {
+			if err := sb.stop(ctx, grace); err != nil {
+				return err
+			}
+		}
+		return sb.start(ctx, opStart)
+	})
 }
 
 // Pause stops the sandbox's processors; Resume lets them go on. Pausing what
 // is paused is no error, nor is resuming what runs.
 func (sb *Sandbox) Pause(ctx context.Context) error {
-	return sb.change("pause", func() error {
-		machine, err := sb.inHand(ctx)
-		if err != nil {
-			return err
-		}
-		if err := machine.Pause(ctx); err != nil {
-			return err
-		}
-		return sb.save(ctx, func(i *Info) { i.Status = StatePaused })
-	})
+	return sb.change(ctx, opPause, func() error { return sb.pause(ctx, "", false) })
+}
+
+func (sb *Sandbox) pause(ctx context.Context, why string, autoResume bool) error {
+	machine, err := sb.inHand(ctx)
+	if err != nil {
+		return err
+	}
+	if err := machine.Pause(ctx); err != nil {
+		return err
+	}
+	step("pause")
+	return sb.save(ctx, func(i *Info) { i.Status, i.Reason, i.AutoResume = StatePaused, why, autoResume })
 }
 
 // Resume undoes Pause.
 func (sb *Sandbox) Resume(ctx context.Context) error {
-	return sb.change("resume", func() error { return sb.resume(ctx) })
+	return sb.change(ctx, opResume, func() error { return sb.resume(ctx) })
 }
 
 func (sb *Sandbox) resume(ctx context.Context) error {
@@ -156,40 +203,42 @@ func (sb *Sandbox) resume(ctx context.Context) error {
 	if err := machine.Resume(ctx); err != nil {
 		return err
 	}
+	step("resume")
 	sb.mu.Lock()
-	sb.halted = nil
+	sb.halted, sb.used = nil, time.Now()
 	sb.mu.Unlock()
-	return sb.save(ctx, func(i *Info) { i.Status, i.Reason = StateRunning, "" })
+	return sb.save(ctx, func(i *Info) {
+		i.Status, i.Reason, i.AutoResume = StateRunning, "", false
+		i.usedNow()
+	})
 }
 
 // Delete throws the sandbox away, running or not. Deleting it twice is no error.
 func (sb *Sandbox) Delete(ctx context.Context) error {
-	return sb.change("delete", func() error {
-		if err := sb.reload(ctx); classify(err) == CodeNotFound && err != nil {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		// On a full disk this can't be written down; removing makes room.
-		if err := sb.save(ctx, func(i *Info) { i.Status = stateDeleted }); err != nil && classify(err) != CodeExhausted {
-			return err
-		}
-		step("deleted")
-		if err := sb.reap(ctx); err != nil {
-			return err
-		}
-		return sb.m.remove(ctx, sb.id)
-	})
+	return sb.change(ctx, opDelete, func() error { return sb.delete(ctx) })
+}
+
+func (sb *Sandbox) delete(ctx context.Context) error {
+	before := sb.known()
+	// On a full disk this can't be written down; removing makes room. And a
+	// record that is gone may have left a removal that failed half way.
+	err := sb.save(ctx, func(i *Info) { i.Status = StateDeleted })
+	if code := classify(err); err != nil && code != CodeExhausted && code != CodeNotFound {
+		return err
+	}
+	step("deleted")
+	if err := sb.reap(ctx, before); err != nil {
+		return err
+	}
+	step("deleted-machine")
+	return sb.m.remove(ctx, sb.id)
 }
 
 // reap ends the machine, whoever had it in hand.
-func (sb *Sandbox) reap(ctx context.Context) error {
+func (sb *Sandbox) reap(ctx context.Context, info Info) error {
 	if sb.held() {
 		return sb.killMachine()
 	}
-	sb.mu.Lock()
-	info := sb.info
-	sb.mu.Unlock()
 	machine, err := sb.m.adopt(ctx, info)
 	if err != nil {
 		if classify(err) == CodeNotFound {
@@ -235,24 +284,10 @@ type Stats = wire.Stats
 
 // Stats returns live figures of a running sandbox.
 func (sb *Sandbox) Stats(ctx context.Context) (Stats, error) {
-	client, err := sb.running(ctx)
+	client, err := sb.peek(ctx)
 	if err != nil {
 		return Stats{}, fail("stats", sb.id, err)
 	}
 	s, err := client.Stats(ctx)
 	return s, fail("stats", sb.id, err)
-}
-
-// Rename gives the sandbox another name; "" takes its name away. The guest's
-// hostname changes with its next start.
-func (sb *Sandbox) Rename(ctx context.Context, name string) error {
-	return sb.change("rename", func() error {
-		if name != "" && !store.ValidName(name) {
-			return wire.Errorf(CodeInvalid, "name %q: letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit", name)
-		}
-		if err := sb.reload(ctx); err != nil {
-			return err
-		}
-		return sb.save(ctx, func(i *Info) { i.Name = name })
-	})
 }

@@ -34,6 +34,17 @@ func newManager(t *testing.T, dir string) *Manager {
 	return m
 }
 
+// newSharedManager is one of several in one state directory, as commands are.
+func newSharedManager(t *testing.T, dir string) *Manager {
+	t.Helper()
+	m, err := openFakeWith(t.Context(), Config{Storage: dir, Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { shut(t, m) })
+	return m
+}
+
 // shut deletes every sandbox of m and closes it.
 func shut(t *testing.T, m *Manager) {
 	ctx := context.Background()
@@ -49,10 +60,16 @@ func shut(t *testing.T, m *Manager) {
 }
 
 func openFake(ctx context.Context, dir string) (*Manager, error) {
-	m, err := open(ctx, Config{Storage: dir, Log: discardLog()}, vmtest.NewProcess())
+	return openFakeWith(ctx, Config{Storage: dir})
+}
+
+func openFakeWith(ctx context.Context, cfg Config) (*Manager, error) {
+	cfg.Log = discardLog()
+	m, err := open(ctx, cfg, vmtest.NewProcess())
 	if err != nil {
 		return nil, err
 	}
+	m.builds = filepath.Join(cfg.Storage, "no-builds")
 	m.artifact = func(context.Context) (artifacts, error) {
 		return artifacts{kernel: "none", initrd: "none", digest: "none"}, nil
 	}
@@ -267,9 +284,9 @@ func (failingReader) Read([]byte) (int, error) { return 0, errors.New("broken") 
 
 func TestAnotherManagerFindsTheMachine(t *testing.T) {
 	dir := t.TempDir()
-	m := newManager(t, dir)
+	m := newSharedManager(t, dir)
 	sb := create(t, m, CreateOptions{Name: "box"})
-	other := newManager(t, dir)
+	other := newSharedManager(t, dir)
 	theirs, err := other.Get(t.Context(), "box")
 	if err != nil {
 		t.Fatal(err)

@@ -3,11 +3,7 @@ package bandsox
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
-	"reflect"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,16 +13,13 @@ import (
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
-// stateDeleted is a sandbox that is being removed: what a kill -9 leaves of
-// one is finished by the next manager. Nobody else sees it.
-const stateDeleted State = "deleted"
-
 // Sandbox is one microVM. Its methods may be called by many goroutines at once.
 type Sandbox struct {
 	m  *Manager
 	id string
 
-	op sync.Mutex // held by whatever changes the state: start, stop, delete…
+	op  chan struct{} // full while something changes the state: start, stop, delete…
+	rec sync.Mutex    // held while the record is written
 
 	mu      sync.Mutex // guards what follows
 	info    Info
@@ -36,6 +29,14 @@ type Sandbox struct {
 	lock    *store.FileLock // this process talks to the agent
 	away    chan struct{}   // closed when the machine is let go of
 	halted  error           // why the machine stopped by itself and waits
+	changed chan struct{}   // closed when info changes
+	used    time.Time       // when it was used last, for its idle timeout
+	acting  bool            // the timekeeper is at work on it
+	notTill time.Time       // the timekeeper failed, and tries again then
+}
+
+func newSandbox(m *Manager, info Info, owner store.Owner) *Sandbox {
+	return &Sandbox{m: m, id: info.ID, info: info, owner: owner, op: make(chan struct{}, 1), changed: make(chan struct{}), used: usedAt(info)}
 }
 
 // ID is the sandbox's id.
@@ -43,26 +44,45 @@ func (sb *Sandbox) ID() string { return sb.id }
 
 // Info returns what is known of the sandbox now.
 func (sb *Sandbox) Info(ctx context.Context) (Info, error) {
-	row, err := sb.m.store.Find(ctx, sb.id)
-	if err != nil {
-		return Info{}, fail("info", sb.id, err)
-	}
-	info, err := sb.m.inspect(ctx, row)
+	info, err := sb.fresh(ctx)
 	return info, fail("info", sb.id, err)
 }
 
-// inspect is a row's Info, with what the row can't know put right: a machine
-// that died while nobody watched.
-func (m *Manager) inspect(ctx context.Context, row store.Sandbox) (Info, error) {
-	info, err := decode(row)
-	if err != nil {
-		return info, err
+// fresh is the sandbox's record as it is now.
+func (sb *Sandbox) fresh(ctx context.Context) (Info, error) {
+	info := sb.known()
+	if sb.m.cfg.Shared {
+		row, err := sb.m.store.Find(ctx, sb.id)
+		if err != nil {
+			return info, err
+		}
+		if info, err = decode(row); err != nil {
+			return info, err
+		}
 	}
+	if info.Status == StateDeleted {
+		return info, wire.Errorf(CodeNotFound, "sandbox %s is deleted", sb.id)
+	}
+	return sb.m.trueState(ctx, info)
+}
+
+// known is the record as memory has it.
+func (sb *Sandbox) known() Info {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return sb.info
+}
+
+func (sb *Sandbox) state() State { return sb.known().Status }
+
+// trueState puts right what a record can't know: a machine that died while
+// nobody watched.
+func (m *Manager) trueState(ctx context.Context, info Info) (Info, error) {
 	if info.Status != StateRunning && info.Status != StatePaused {
 		return info, nil
 	}
 	m.mu.Lock()
-	sb := m.live[row.ID]
+	sb := m.live[info.ID]
 	m.mu.Unlock()
 	if sb != nil && sb.held() {
 		return info, nil // its watcher tells
@@ -72,10 +92,20 @@ func (m *Manager) inspect(ctx context.Context, row store.Sandbox) (Info, error) 
 		return info, machine.Release()
 	}
 	if classify(err) == CodeNotFound {
-		info.Status, info.Reason, info.PID, info.AgentReady = StateFailed, "its machine is gone", 0, false
-		err = nil
+		return machineGone(info), nil
 	}
 	return info, err
+}
+
+// machineGone is the record of a sandbox whose machine has ended unseen.
+func machineGone(info Info) Info {
+	doing := info.Doing
+	info.PID, info.Machine, info.AgentReady, info.AutoResume, info.Doing = 0, nil, false, false, ""
+	info.Status, info.Reason = StateFailed, "its machine is gone"
+	if doing == string(opStop) || doing == string(opKill) {
+		info.Status, info.Reason = StateStopped, ""
+	}
+	return info
 }
 
 func (m *Manager) adopt(ctx context.Context, info Info) (vm.Machine, error) {
@@ -94,109 +124,148 @@ func decode(row store.Sandbox) (Info, error) {
 	return info, nil
 }
 
-func (sb *Sandbox) row() (store.Sandbox, error) {
-	b, err := json.Marshal(sb.info)
-	return store.Sandbox{ID: sb.id, Name: sb.info.Name, State: string(sb.info.Status), Owner: sb.owner,
-		Created: sb.info.CreatedAt.Time, Record: b}, err
+func encode(info Info, owner store.Owner) (store.Sandbox, error) {
+	b, err := json.Marshal(info)
+	return store.Sandbox{ID: info.ID, Name: info.Name, State: string(info.Status), Owner: owner, Created: info.CreatedAt.Time, Record: b}, err
 }
 
-// save changes the sandbox's info and writes it down.
+// save notes what has become of the sandbox and writes it down. It is so even
+// if writing fails, for want of room say.
 func (sb *Sandbox) save(ctx context.Context, change func(*Info)) error {
+	return sb.record(ctx, change, true)
+}
+
+// wish changes the sandbox's info if that can be written down.
+func (sb *Sandbox) wish(ctx context.Context, change func(*Info)) error {
+	return sb.record(ctx, change, false)
+}
+
+func (sb *Sandbox) record(ctx context.Context, change func(*Info), fact bool) error {
+	sb.rec.Lock()
+	defer sb.rec.Unlock()
 	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	change(&sb.info)
-	row, err := sb.row()
-	if err != nil {
-		return err
+	info, owner := sb.info, sb.owner
+	sb.mu.Unlock()
+	was := info.Status
+	change(&info)
+	if fact && was == StateDeleted {
+		info.Status = StateDeleted // a machine that ends meanwhile doesn't bring it back
 	}
-	return sb.m.store.Update(ctx, row)
+	if fact {
+		sb.become(info)
+	}
+	row, err := encode(info, owner)
+	if err == nil {
+		err = sb.m.store.Update(ctx, row)
+	}
+	if err == nil && !fact {
+		sb.become(info)
+	}
+	return err
 }
 
-// brokeDown says why the agent of machine fell silent, where that is known.
-func (sb *Sandbox) brokeDown(machine vm.Machine, err error) error {
-	if why := sb.haltedWhy(); why != nil {
-		return why
-	}
-	if machine == nil {
-		return err
-	}
-	// The end of a process is known a moment after that of its sockets.
-	select {
-	case <-machine.Done():
-	case <-time.After(500 * time.Millisecond):
-		return err
-	}
-	why := "the guest powered off"
-	if merr := machine.Err(); merr != nil {
-		why = merr.Error()
-	}
-	return wire.Errorf(CodeUnavailable, "the sandbox ended before the program did: %s", why).WithHint("bandsox logs %s", sb.id)
-}
-
-// current is the machine in hand, or nil.
-func (sb *Sandbox) current() vm.Machine {
+// become makes info what memory knows, and wakes those that wait for it.
+func (sb *Sandbox) become(info Info) {
 	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	return sb.machine
+	sb.info = info
+	close(sb.changed)
+	sb.changed = make(chan struct{})
+	sb.mu.Unlock()
+	sb.m.wakeTimekeeper()
 }
 
-// haltedWhy is why the machine waits, or nil.
-func (sb *Sandbox) haltedWhy() error {
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	return sb.halted
-}
-
-func (sb *Sandbox) held() bool { return sb.current() != nil }
-
-func (sb *Sandbox) state() State {
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	return sb.info.Status
-}
-
-// reload reads the record again, unless this process has the machine in hand
-// and so writes it itself.
+// reload reads the record again, unless this process alone writes it.
 func (sb *Sandbox) reload(ctx context.Context) error {
 	if sb.held() {
 		return nil
 	}
-	row, err := sb.m.store.Find(ctx, sb.id)
-	if err != nil {
-		return err
+	sb.mu.Lock()
+	info, owner := sb.info, sb.owner
+	sb.mu.Unlock()
+	if sb.m.cfg.Shared {
+		row, err := sb.m.store.Find(ctx, sb.id)
+		if classify(err) == CodeNotFound && err != nil {
+			info.Status = StateDeleted
+		} else if err != nil {
+			return err
+		} else if info, err = decode(row); err != nil {
+			return err
+		} else {
+			owner = row.Owner
+		}
 	}
-	info, err := sb.m.inspect(ctx, row)
+	info, err := sb.m.trueState(ctx, info)
 	if err != nil {
 		return err
 	}
 	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	sb.info, sb.owner = info, row.Owner
+	sb.info, sb.owner = info, owner
+	sb.mu.Unlock()
 	return nil
 }
 
-// running returns the machine's agent, connecting to it if need be.
+func (sb *Sandbox) lockOp(ctx context.Context) error {
+	select {
+	case sb.op <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (sb *Sandbox) unlockOp() { <-sb.op }
+
+// running returns the machine's agent, connecting to it if need be. This is a
+// use: it counts against the idle timeout, and wakes what was paused for it.
 func (sb *Sandbox) running(ctx context.Context) (*agent.Client, error) {
-	sb.op.Lock()
-	defer sb.op.Unlock()
+	return sb.agentFor(ctx, opUse)
+}
+
+// peek is running for what is no use: a look at figures.
+func (sb *Sandbox) peek(ctx context.Context) (*agent.Client, error) {
+	return sb.agentFor(ctx, opLook)
+}
+
+func (sb *Sandbox) agentFor(ctx context.Context, op operation) (*agent.Client, error) {
+	if sb.state() == StateCreating {
+		return nil, sb.refuse(op, StateCreating) // its creator has the lock for long
+	}
+	if err := sb.lockOp(ctx); err != nil {
+		return nil, err
+	}
+	defer sb.unlockOp()
+	if err := sb.reload(ctx); err != nil {
+		return nil, err
+	}
+	if err := sb.haltedWhy(); err != nil {
+		return nil, err
+	}
+	if op == opUse {
+		sb.touch(ctx)
+		if info := sb.known(); info.Status == StatePaused && info.AutoResume {
+			if err := sb.resume(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if _, err := sb.permit(op); err != nil {
+		return nil, err
+	}
 	return sb.connect(ctx)
 }
 
-// connect is running for those that hold sb.op.
+// connect returns the agent to those that hold sb.op and know that it runs.
 func (sb *Sandbox) connect(ctx context.Context) (*agent.Client, error) {
 	machine, err := sb.inHand(ctx)
 	if err != nil {
 		return nil, err
 	}
-	sb.mu.Lock()
-	state, client := sb.info.Status, sb.client
-	sb.mu.Unlock()
 	if err := sb.haltedWhy(); err != nil {
 		return nil, err
 	}
-	if state != StateRunning {
-		return nil, sb.refuse(state)
-	}
+	sb.mu.Lock()
+	client := sb.client
+	sb.mu.Unlock()
 	if client != nil {
 		select {
 		case <-client.Done():
@@ -216,197 +285,27 @@ func (sb *Sandbox) connect(ctx context.Context) (*agent.Client, error) {
 	return client, nil
 }
 
-// inHand attaches to the machine and returns it.
-func (sb *Sandbox) inHand(ctx context.Context) (vm.Machine, error) {
-	if err := sb.attach(ctx); err != nil {
-		return nil, err
-	}
-	if machine := sb.current(); machine != nil {
-		return machine, nil
-	}
-	return nil, wire.Errorf(CodeUnavailable, "the machine of sandbox %s has just ended", sb.id)
-}
-
-// attach takes the machine in hand: this process alone talks to it then.
-func (sb *Sandbox) attach(ctx context.Context) error {
-	if sb.held() {
-		return nil
-	}
-	if err := sb.reload(ctx); err != nil {
-		return err
-	}
-	sb.mu.Lock()
-	info := sb.info
-	sb.mu.Unlock()
-	if info.Status != StateRunning && info.Status != StatePaused {
-		return sb.refuse(info.Status)
-	}
-	lock, err := store.TryLock(sb.m.store.SandboxLock(sb.id))
-	if errors.Is(err, store.ErrLocked) {
-		return wire.Errorf(CodeConflict, "sandbox %s is in use: %w", sb.id, err)
-	} else if err != nil {
-		return err
-	}
-	machine, err := sb.m.adopt(ctx, info)
-	if err != nil {
-		lock.Unlock()
-		return err
-	}
-	sb.hold(machine, nil, lock)
-	return nil
-}
-
-func (sb *Sandbox) refuse(state State) error {
-	e := wire.Errorf(CodeConflict, "sandbox %s is %s", sb.id, state)
-	switch state {
-	case StateStopped, StateFailed:
-		e = e.WithHint("bandsox start %s", sb.id)
-	case StatePaused:
-		e = e.WithHint("bandsox resume %s", sb.id)
-	}
-	return e
-}
-
-// hold takes a machine in hand and watches it, to write down how it ends.
-func (sb *Sandbox) hold(machine vm.Machine, client *agent.Client, lock *store.FileLock) {
-	away := make(chan struct{})
-	sb.mu.Lock()
-	sb.machine, sb.client, sb.lock, sb.away = machine, client, lock, away
-	sb.mu.Unlock()
-	sb.m.wg.Go(func() {
-		for {
-			select {
-			case <-away: // released, or ended by a method that writes it down itself
-				return
-			case why := <-machine.Halted():
-				sb.machineHalted(machine, why)
-			case <-machine.Done():
-				sb.machineDone(machine)
-				return
-			}
-		}
-	})
-}
-
-// machineDone writes down how a machine ended by itself.
-func (sb *Sandbox) machineDone(machine vm.Machine) {
-	sb.op.Lock()
-	defer sb.op.Unlock()
-	if sb.current() != machine {
-		return
-	}
-	_, client, lock := sb.letGo()
-	defer lock.Unlock()
-	if client != nil {
-		_ = client.Close()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := sb.ended(ctx, machine.Err()); err != nil && classify(err) != CodeNotFound {
-		sb.m.log.Error("recording the end of a machine", "sandbox", sb.id, "err", err)
-	}
-}
-
-// machineHalted lets those that wait for the guest know that it can't go on.
-func (sb *Sandbox) machineHalted(machine vm.Machine, why error) {
-	sb.mu.Lock()
-	client, mine := sb.client, sb.machine == machine
-	if mine {
-		sb.client, sb.halted = nil, why
-	}
-	sb.mu.Unlock()
-	if !mine {
-		return
-	}
-	sb.m.log.Info("a machine was halted", "sandbox", sb.id, "why", why)
-	if client != nil {
-		_ = client.Close()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	// The disk being full, this may fail: then memory alone knows.
-	if err := sb.save(ctx, func(i *Info) { i.Status, i.Reason = StatePaused, why.Error() }); err != nil {
-		sb.m.log.Info("recording that a machine was halted", "sandbox", sb.id, "err", err)
-	}
-}
-
-func (sb *Sandbox) ended(ctx context.Context, why error) error {
-	return sb.save(ctx, func(i *Info) {
-		i.Status, i.Reason, i.PID, i.Machine, i.AgentReady = StateStopped, "", 0, nil, false
-		if why != nil {
-			i.Status, i.Reason = StateFailed, why.Error()
-		}
-	})
-}
-
-// letGo takes the machine and all that goes with it out of the sandbox's hands.
-func (sb *Sandbox) letGo() (vm.Machine, *agent.Client, *store.FileLock) {
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	machine, client, lock := sb.machine, sb.client, sb.lock
-	if sb.away != nil {
-		close(sb.away)
-	}
-	sb.machine, sb.client, sb.lock, sb.away, sb.halted = nil, nil, nil, nil, nil
-	return machine, client, lock
-}
-
-// release leaves the machine running and forgets it.
-func (sb *Sandbox) release() error {
-	machine, client, lock := sb.letGo()
-	var errs []error
-	if client != nil {
-		errs = append(errs, client.Close())
-	}
-	if machine != nil {
-		errs = append(errs, machine.Release())
-	}
-	return errors.Join(append(errs, lock.Unlock())...)
-}
-
-// consoleTail is the end of what the guest printed, at most n bytes of it.
-func consoleTail(machine vm.Machine, n int64) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	r, err := machine.Console(ctx)
-	if err != nil {
-		return ""
-	}
-	defer r.Close()
-	b, _ := io.ReadAll(io.LimitReader(r, 4<<20))
-	return strings.TrimSpace(strings.ToValidUTF8(string(b[max(0, int64(len(b))-n):]), "?"))
-}
-
-// matches reports whether have contains every value of want; a dotted key
-// looks inside.
-func matches(have, want map[string]any) bool {
-	for k, v := range want {
-		got, ok := have[k]
-		for m := have; !ok; {
-			head, rest, dotted := strings.Cut(k, ".")
-			if !dotted {
-				return false
-			}
-			if m, ok = m[head].(map[string]any); !ok {
-				return false
-			}
-			k = rest
-			got, ok = m[k]
-		}
-		if !reflect.DeepEqual(got, v) {
-			return false
-		}
-	}
-	return true
-}
-
 // remove deletes the sandbox's directory and record; its machine is gone.
 func (m *Manager) remove(ctx context.Context, id string) error {
 	if err := os.RemoveAll(m.store.Sandbox(id)); err != nil {
 		return err
 	}
+	if err := m.store.Remove(ctx, id); err != nil {
+		return err
+	}
+	m.forget(id)
+	return nil
+}
+
+// forget takes a sandbox that is no more out of memory.
+func (m *Manager) forget(id string) {
 	m.mu.Lock()
+	sb := m.live[id]
 	delete(m.live, id)
 	m.mu.Unlock()
-	return m.store.Remove(ctx, id)
+	if sb != nil {
+		info := sb.known()
+		info.Status = StateDeleted
+		sb.become(info)
+	}
 }

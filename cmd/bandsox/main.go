@@ -129,7 +129,7 @@ func (a *app) open(ctx context.Context) (*bandsox.Manager, error) {
 		return nil, err
 	}
 	cfg := bandsox.Config{
-		Storage: a.storage, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
+		Storage: a.storage, Shared: true, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
 		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles, Stdin: os.Stdin},
 	}
 	if !a.quiet {

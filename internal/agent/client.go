@@ -90,6 +90,10 @@ func (c *Client) Done() <-chan struct{} { return c.mux.Done() }
 // Err returns nil while the session lasts.
 func (c *Client) Err() error { return c.mux.Err() }
 
+// Busy reports whether the guest is in use by this session, a program's or a
+// file's stream being open, and since when it is not.
+func (c *Client) Busy() (busy bool, since time.Time) { return c.mux.Busy() }
+
 // Identity makes the guest the sandbox that id says.
 func (c *Client) Identity(ctx context.Context, id wire.Identity) error {
 	_, err := call(ctx, c, wire.Request{Op: wire.OpIdentity, Identity: &id}, pickDone)

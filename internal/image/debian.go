@@ -117,10 +117,11 @@ const subidsHint = "sudo apt-get install uidmap && sudo usermod --add-subuids 10
 
 // buildDebian runs mmdebstrap, and returns the tar file it writes.
 func buildDebian(ctx context.Context, what string, o Options) (*os.File, error) {
-	tmp, err := debianTemp(o.Scratch)
+	tmp, lock, err := debianTemp(o.Scratch)
 	if err != nil {
 		return nil, err
 	}
+	defer lock.Close()
 	defer removeDebianTemp(tmp)
 	out, err := createSpool(o.Scratch)
 	if err != nil {
@@ -169,20 +170,23 @@ func debianArgs(ctx context.Context) []string {
 
 // debianTemp makes the directory that mmdebstrap works in. As root it is where
 // all temporary files go. An ordinary user's mmdebstrap works under other ids,
-// which can't pass through a private directory.
-func debianTemp(scratch string) (string, error) {
+// which can't pass through a private directory. It is locked while this process
+// lives, so that SweepBuilds knows it from what a killed one left.
+func debianTemp(scratch string) (tmp string, lock *os.File, err error) {
 	parent := scratch
 	if os.Geteuid() != 0 {
-		parent = "/var/tmp"
+		parent = BuildsDir
 	}
-	tmp, err := os.MkdirTemp(parent, "bandsox-base-*")
+	if tmp, err = os.MkdirTemp(parent, buildPrefix+"*"); err == nil {
+		lock, err = lockBuild(tmp)
+	}
 	if err == nil {
 		err = os.Chmod(tmp, 0o755)
 	}
 	if err != nil {
-		return "", scratchError(parent, err)
+		return "", nil, scratchError(parent, err)
 	}
-	return tmp, nil
+	return tmp, lock, nil
 }
 
 func removeDebianTemp(tmp string) {

@@ -27,8 +27,8 @@ func (l Layout) Dir() string { return string(l) }
 // Database holds the records.
 func (l Layout) Database() string { return l.path("bandsox.db") }
 
-// Lock is held, shared, by every process that has the directory open, and
-// exclusively while it is swept.
+// Lock is held by whoever has the directory open: exclusively by an owner,
+// shared by those that share it.
 func (l Layout) Lock() string { return l.path("lock") }
 
 // Reserve is room kept for the day when the disk is full: then it is given up,

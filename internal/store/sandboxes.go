@@ -36,7 +36,7 @@ func (s *Store) Update(ctx context.Context, sb Sandbox) error {
 		return s.derived(&old, &sb), err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
-		return notFound(sb.ID)
+		return NotFound(sb.ID)
 	}
 	return rowError("recording", sb, err)
 }
@@ -76,7 +76,7 @@ func (s *Store) Find(ctx context.Context, ref string) (Sandbox, error) {
 		ref, ref, ref)
 	sb, err := scan(row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return sb, notFound(ref)
+		return sb, NotFound(ref)
 	}
 	return sb, rowError("reading", Sandbox{ID: ref}, err)
 }
@@ -111,7 +111,8 @@ func scan(row interface{ Scan(...any) error }) (Sandbox, error) {
 
 func null(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
 
-func notFound(ref string) error {
+// NotFound is the error of a sandbox that is not there.
+func NotFound(ref string) error {
 	return wire.Errorf(wire.NotFound, "no sandbox %q", ref).WithHint("list them: bandsox ps -a")
 }
 

@@ -56,8 +56,9 @@ PRAGMA user_version = 2;`
 
 const version = 2
 
-// Open opens the state directory dir, making it if it is not there.
-func Open(ctx context.Context, dir string) (*Store, error) {
+// Open opens the state directory dir, making it if it is not there: alone, or
+// shared with others that share it. It is a conflict when others have it open.
+func Open(ctx context.Context, dir string, shared bool) (*Store, error) {
 	l := Layout(dir)
 	if err := l.make(); err != nil {
 		e := wire.Errorf(wire.Denied, "opening the state directory: %w", err)
@@ -66,9 +67,9 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 		}
 		return nil, e.WithHint("name a directory you may write with --storage or BANDSOX_STORAGE")
 	}
-	lk, err := lock(l.Lock(), unix.LOCK_SH|unix.LOCK_NB)
+	lk, err := l.own(ctx, shared)
 	if errors.Is(err, ErrLocked) {
-		lk, err = waitShared(ctx, l.Lock())
+		return nil, l.ownedError()
 	}
 	if err != nil {
 		return nil, wire.Errorf(wire.Unavailable, "opening the state directory %s: %w", dir, err).
@@ -113,23 +114,6 @@ func (s *Store) reserve() error {
 func diskFull(dir string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(dir, &st) == nil && int64(st.Bavail)*st.Bsize < reserveBytes
-}
-
-// waitShared waits for a sweep by another process to end.
-func waitShared(ctx context.Context, path string) (*FileLock, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for {
-		lk, err := lock(path, unix.LOCK_SH|unix.LOCK_NB)
-		if !errors.Is(err, ErrLocked) {
-			return lk, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: another process is cleaning up", ErrLocked)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 func (s *Store) openDB(ctx context.Context) error {

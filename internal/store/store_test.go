@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 func open(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), dir)
+	s, err := Open(t.Context(), dir, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	if _, err := Open(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "newer BandSox") {
+	if _, err := Open(t.Context(), dir, true); err == nil || !strings.Contains(err.Error(), "newer BandSox") {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -131,7 +131,7 @@ func TestDamagedDatabaseIsAnError(t *testing.T) {
 	if err := os.WriteFile(Layout(dir).Database(), []byte(strings.Repeat("not a database ", 500)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), dir); err == nil {
+	if _, err := Open(t.Context(), dir, true); err == nil {
 		t.Fatal("opened")
 	}
 }
@@ -312,7 +312,7 @@ func TestKilledWriter(t *testing.T) {
 }
 
 func writeForEver(dir string) {
-	s, err := Open(context.Background(), dir)
+	s, err := Open(context.Background(), dir, true)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

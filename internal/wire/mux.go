@@ -35,6 +35,8 @@ type Mux struct {
 
 	mu       sync.Mutex
 	streams  map[uint32]*Stream
+	inUse    int       // of streams, those that are a use of the guest
+	usedTill time.Time // when the last of them went
 	lastID   uint32
 	accepted sync.Cond
 	backlog  []request
@@ -173,7 +175,7 @@ func (m *Mux) Open(ctx context.Context, r Request) (*Stream, error) {
 	}
 	defer func() { <-m.opening }()
 
-	s, err := m.newHostStream()
+	s, err := m.newHostStream(r.Op)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +199,7 @@ func (m *Mux) Open(ctx context.Context, r Request) (*Stream, error) {
 	return s, nil
 }
 
-func (m *Mux) newHostStream() (*Stream, error) {
+func (m *Mux) newHostStream(op Op) (*Stream, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -215,7 +217,24 @@ func (m *Mux) newHostStream() (*Stream, error) {
 	}
 	s := newStream(m, m.lastID)
 	m.streams[s.id] = s
+	if s.idle = op.idle(); !s.idle {
+		m.inUse++
+	}
 	return s, nil
+}
+
+// idle reports whether a stream is no use of the guest: it only looks, or is
+// the host's own business.
+func (op Op) idle() bool {
+	return op == OpStats || op == OpProcesses || op == OpIdentity
+}
+
+// Busy reports whether a stream is open that is a use of the guest, and since
+// when none is: the zero time if there never was one.
+func (m *Mux) Busy() (busy bool, since time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inUse > 0, m.usedTill
 }
 
 // Accept returns the next stream that the host opens, and what for. An error
@@ -248,6 +267,10 @@ func (m *Mux) Accept() (*Stream, Request, error) {
 func (m *Mux) remove(s *Stream) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.host && m.streams[s.id] == s && !s.idle {
+		m.inUse--
+		m.usedTill = time.Now()
+	}
 	delete(m.streams, s.id)
 	if m.partial != nil && m.partial.stream == s {
 		m.waiting -= len(m.partial.json)

@@ -18,8 +18,9 @@ const (
 // Stream is one exchange on a Mux: messages in order, both ways, with a window
 // for each direction. Many goroutines may send; one at a time may receive.
 type Stream struct {
-	m  *Mux
-	id uint32
+	m    *Mux
+	id   uint32
+	idle bool // it is no use of the guest: see Mux.Busy
 
 	sending chan struct{} // held while a message is sent, so that it stays whole
 	credit  chan struct{} // poked when there is more to spend

@@ -1,0 +1,217 @@
+package bandsox
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/bandsox/bandsox/internal/agent"
+	"github.com/bandsox/bandsox/internal/store"
+	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// current is the machine in hand, or nil.
+func (sb *Sandbox) current() vm.Machine {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return sb.machine
+}
+
+func (sb *Sandbox) held() bool { return sb.current() != nil }
+
+// haltedWhy is why the machine waits, or nil.
+func (sb *Sandbox) haltedWhy() error {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return sb.halted
+}
+
+// inHand attaches to the machine and returns it.
+func (sb *Sandbox) inHand(ctx context.Context) (vm.Machine, error) {
+	if err := sb.attach(ctx); err != nil {
+		return nil, err
+	}
+	if machine := sb.current(); machine != nil {
+		return machine, nil
+	}
+	return nil, wire.Errorf(CodeUnavailable, "the machine of sandbox %s has just ended", sb.id)
+}
+
+// attach takes the machine of a running or paused sandbox in hand: this
+// process alone talks to it then.
+func (sb *Sandbox) attach(ctx context.Context) error {
+	if sb.held() {
+		return nil
+	}
+	lock, err := sb.tryLock()
+	if err != nil {
+		return err
+	}
+	info := sb.known()
+	machine, err := sb.m.adopt(ctx, info)
+	if err != nil {
+		lock.Unlock()
+		return err
+	}
+	// What was killed between the two halves of a pause or resume left a
+	// machine that does other than its record says.
+	if info.Status == StatePaused {
+		err = machine.Pause(ctx)
+	} else {
+		err = machine.Resume(ctx)
+	}
+	if err != nil {
+		sb.m.log.Warn("making a machine do what its record says", "sandbox", sb.id, "err", err)
+	}
+	sb.hold(machine, nil, lock)
+	return nil
+}
+
+// tryLock takes the lock of whoever talks to the sandbox's agent.
+func (sb *Sandbox) tryLock() (*store.FileLock, error) {
+	lock, err := store.TryLock(sb.m.store.SandboxLock(sb.id))
+	if errors.Is(err, store.ErrLocked) {
+		return nil, wire.Errorf(CodeConflict, "sandbox %s is in use: %w", sb.id, err)
+	}
+	return lock, err
+}
+
+// hold takes a machine in hand and watches it, to write down how it ends.
+func (sb *Sandbox) hold(machine vm.Machine, client *agent.Client, lock *store.FileLock) {
+	away := make(chan struct{})
+	sb.mu.Lock()
+	sb.machine, sb.client, sb.lock, sb.away = machine, client, lock, away
+	sb.mu.Unlock()
+	sb.m.wg.Go(func() {
+		for {
+			select {
+			case <-away: // released, or ended by a method that writes it down itself
+				return
+			case why := <-machine.Halted():
+				sb.machineHalted(machine, why)
+			case <-machine.Done():
+				sb.machineDone(machine)
+				return
+			}
+		}
+	})
+}
+
+// machineDone writes down how a machine ended by itself.
+func (sb *Sandbox) machineDone(machine vm.Machine) {
+	_ = sb.lockOp(context.Background())
+	defer sb.unlockOp()
+	if sb.current() != machine {
+		return
+	}
+	_, client, lock := sb.letGo()
+	defer lock.Unlock()
+	if client != nil {
+		_ = client.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := sb.ended(ctx, machine.Err()); err != nil && classify(err) != CodeNotFound {
+		sb.m.log.Error("recording the end of a machine", "sandbox", sb.id, "err", err)
+	}
+}
+
+// machineHalted lets those that wait for the guest know that it can't go on.
+func (sb *Sandbox) machineHalted(machine vm.Machine, why error) {
+	sb.mu.Lock()
+	client, mine := sb.client, sb.machine == machine
+	if mine {
+		sb.client, sb.halted = nil, why
+	}
+	sb.mu.Unlock()
+	if !mine {
+		return
+	}
+	sb.m.log.Info("a machine was halted", "sandbox", sb.id, "why", why)
+	if client != nil {
+		_ = client.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	// The disk being full, this may fail: then memory alone knows.
+	if err := sb.save(ctx, func(i *Info) { i.Status, i.Reason, i.AutoResume = StatePaused, why.Error(), false }); err != nil {
+		sb.m.log.Info("recording that a machine was halted", "sandbox", sb.id, "err", err)
+	}
+}
+
+func (sb *Sandbox) ended(ctx context.Context, why error) error {
+	return sb.save(ctx, func(i *Info) {
+		i.Status, i.Reason, i.PID, i.Machine, i.AgentReady, i.AutoResume, i.Doing = StateStopped, "", 0, nil, false, false, ""
+		if why != nil {
+			i.Status, i.Reason = StateFailed, why.Error()
+		}
+	})
+}
+
+// letGo takes the machine and all that goes with it out of the sandbox's hands.
+func (sb *Sandbox) letGo() (vm.Machine, *agent.Client, *store.FileLock) {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	machine, client, lock := sb.machine, sb.client, sb.lock
+	if sb.away != nil {
+		close(sb.away)
+	}
+	sb.machine, sb.client, sb.lock, sb.away, sb.halted = nil, nil, nil, nil, nil
+	return machine, client, lock
+}
+
+// release leaves the machine running and forgets it.
+func (sb *Sandbox) release() error {
+	var errs []error
+	if sb.held() && sb.known().IdleTimeout > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		last := sb.lastUse(time.Now()).UTC()
+		errs = append(errs, sb.save(ctx, func(i *Info) { i.LastUsed = last }))
+	}
+	machine, client, lock := sb.letGo()
+	if client != nil {
+		errs = append(errs, client.Close())
+	}
+	if machine != nil {
+		errs = append(errs, machine.Release())
+	}
+	return errors.Join(append(errs, lock.Unlock())...)
+}
+
+// brokeDown says why the agent of machine fell silent, where that is known.
+func (sb *Sandbox) brokeDown(machine vm.Machine, err error) error {
+	if why := sb.haltedWhy(); why != nil {
+		return why
+	}
+	if machine == nil {
+		return err
+	}
+	// The end of a process is known a moment after that of its sockets.
+	select {
+	case <-machine.Done():
+	case <-time.After(500 * time.Millisecond):
+		return err
+	}
+	why := "the guest powered off"
+	if merr := machine.Err(); merr != nil {
+		why = merr.Error()
+	}
+	return wire.Errorf(CodeUnavailable, "the sandbox ended before the program did: %s", why).WithHint("bandsox logs %s", sb.id)
+}
+
+// consoleTail is the end of what the guest printed, at most n bytes of it.
+func consoleTail(machine vm.Machine, n int64) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	r, err := machine.Console(ctx)
+	if err != nil {
+		return ""
+	}
+	defer r.Close()
+	b, _ := io.ReadAll(io.LimitReader(r, 4<<20))
+	return strings.TrimSpace(strings.ToValidUTF8(string(b[max(0, int64(len(b))-n):]), "?"))
+}
