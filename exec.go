@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bandsox/bandsox/internal/agent"
+	"github.com/bandsox/bandsox/internal/store"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -29,6 +30,13 @@ type Cmd struct {
 
 	Stdin          io.Reader // nil: /dev/null
 	Stdout, Stderr io.Writer // nil: discarded
+
+	// Detach leaves the program running on its own: Start returns once it runs,
+	// and neither the end of its ctx nor that of this manager ends it. Stdin,
+	// Stdout and Stderr must be nil: Process finds it again, and attaches to its
+	// output from the first byte that is still kept.
+	Detach    bool
+	OpenStdin bool // with Detach: its input stays open for those who attach
 
 	// Timeout ends the program and all it started. Wait then returns an
 	// ExitError whose Timeout is set. 0: none.
@@ -86,6 +94,9 @@ func (c *Cmd) Start(ctx context.Context) error {
 	if c.proc != nil || c.err != nil {
 		return invalid("exec", c.sb.id, "already started")
 	}
+	if c.Detach && (c.Stdin != nil || c.Stdout != nil || c.Stderr != nil) {
+		return invalid("exec", c.sb.id, "Detach goes without Stdin, Stdout and Stderr: attach to the process instead")
+	}
 	client, err := c.sb.running(ctx)
 	if err != nil {
 		return fail("exec", c.sb.id, err)
@@ -100,6 +111,14 @@ func (c *Cmd) Start(ctx context.Context) error {
 	c.mu.Unlock()
 	id := proc.Started().Process
 	c.sb.noteStart(id, c.argv())
+	if c.Detach {
+		go func() { // until the session ends
+			if exit, err := client.Wait(context.WithoutCancel(ctx), id); err == nil {
+				c.sb.noteExit(id, exit)
+			}
+		}()
+		return fail("exec", c.sb.id, proc.Close())
+	}
 	if c.Stdin != nil {
 		go c.feed(proc)
 	}
@@ -118,8 +137,9 @@ func (c *Cmd) Start(ctx context.Context) error {
 		stop()
 		if err == nil {
 			c.sb.noteExit(id, exit)
-		} else {
-			// Nobody reads its output any more: the stream broke, or a writer did.
+		} else if classify(err) != CodeExhausted {
+			// Nobody reads its output any more: the stream broke, or a writer did. But
+			// one who was too slow for other viewers leaves it to them.
 			_ = proc.Signal(int(syscall.SIGKILL), true)
 		}
 		proc.Close()
@@ -144,8 +164,8 @@ func (c *Cmd) argv() []string {
 
 func (c *Cmd) request() wire.StartRequest {
 	cfg := c.sb.config()
-	r := wire.StartRequest{Argv: c.Args, Shell: c.shell, Env: c.Env, Dir: c.Dir, User: c.User,
-		TTY: c.TTY, Stdin: c.Stdin != nil, Timeout: c.Timeout}
+	r := wire.StartRequest{ID: store.NewID(), Argv: c.Args, Shell: c.shell, Env: c.Env, Dir: c.Dir, User: c.User,
+		TTY: c.TTY, Stdin: c.Stdin != nil || c.OpenStdin, Timeout: c.Timeout}
 	if r.Dir == "" {
 		r.Dir = cfg.WorkingDir
 	}
@@ -185,6 +205,9 @@ func (c *Cmd) Wait(ctx context.Context) error {
 	if done == nil {
 		return invalid("exec", c.sb.id, "not started")
 	}
+	if c.Detach {
+		return c.Process().Wait(ctx)
+	}
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -193,10 +216,15 @@ func (c *Cmd) Wait(ctx context.Context) error {
 	if c.err != nil {
 		return fail("exec", c.sb.id, c.err)
 	}
-	if e := c.exit; e.Code != 0 || e.Signal != 0 || e.Timeout {
-		return &ExitError{Code: e.Code, Signal: syscall.Signal(e.Signal), Timeout: e.Timeout, OOM: e.OOM, MemMiB: c.sb.memMiB()}
+	return c.sb.exitError(c.exit)
+}
+
+// exitError is e, unless it's a success.
+func (sb *Sandbox) exitError(e wire.Exit) error {
+	if e.Code == 0 && e.Signal == 0 && !e.Timeout {
+		return nil
 	}
-	return nil
+	return &ExitError{Code: e.Code, Signal: syscall.Signal(e.Signal), Timeout: e.Timeout, OOM: e.OOM, MemMiB: sb.memMiB()}
 }
 
 func (sb *Sandbox) memMiB() int {
@@ -294,6 +322,9 @@ func (c *Cmd) Resize(size Size) error {
 	if err != nil {
 		return err
 	}
+	if c.Detach {
+		return c.Process().Resize(context.Background(), size)
+	}
 	return fail("resize", c.sb.id, proc.Resize(size))
 }
 
@@ -304,4 +335,13 @@ func (c *Cmd) ProcessID() string {
 		return ""
 	}
 	return proc.Started().Process
+}
+
+// Process is the process that was started, to use apart from this Cmd: nil
+// before Start.
+func (c *Cmd) Process() *Process {
+	if id := c.ProcessID(); id != "" {
+		return &Process{sb: c.sb, id: id}
+	}
+	return nil
 }

@@ -100,22 +100,6 @@ func (c *Client) Identity(ctx context.Context, id wire.Identity) error {
 	return err
 }
 
-// Processes lists the guest's processes that the agent started, oldest first:
-// those that run, and the latest that ended.
-func (c *Client) Processes(ctx context.Context) ([]wire.Process, error) {
-	l, err := call(ctx, c, wire.Request{Op: wire.OpProcesses}, func(c *wire.Control) *wire.ProcessList { return c.Processes })
-	if err != nil {
-		return nil, err
-	}
-	return l.Processes, nil
-}
-
-// Signal signals a process without attaching to it.
-func (c *Client) Signal(ctx context.Context, r wire.SignalRequest) error {
-	_, err := call(ctx, c, wire.Request{Op: wire.OpSignal, Signal: &r}, pickDone)
-	return err
-}
-
 // Stats returns the guest's live figures.
 func (c *Client) Stats(ctx context.Context) (wire.Stats, error) {
 	s, err := call(ctx, c, wire.Request{Op: wire.OpStats}, func(c *wire.Control) *wire.Stats { return c.Stats })

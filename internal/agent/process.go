@@ -43,6 +43,10 @@ func (c *Client) attach(ctx context.Context, r wire.Request) (*Process, error) {
 		st.Close()
 		return nil, err
 	}
+	if started.Offset < 0 || r.Attach != nil && started.Process != r.Attach.Process || r.Start != nil && r.Start.ID != "" && started.Process != r.Start.ID {
+		st.Close()
+		return nil, wire.Errorf(wire.Internal, "doing %s in the guest: it answers for another process or a bad offset", r.Op)
+	}
 	p := &Process{c: c, ctx: ctx, st: st, started: *started}
 	p.offset.Store(started.Offset)
 	p.release = context.AfterFunc(ctx, func() {

@@ -21,6 +21,9 @@ const (
 	OpStart     Op = "start"     // start a process and attach to it
 	OpAttach    Op = "attach"    // attach to a process that runs or has ended
 	OpProcesses Op = "processes" // list processes
+	OpWait      Op = "wait"      // wait for a process's end
+	OpInput     Op = "input"     // write to a process's input without attaching to it
+	OpResize    Op = "resize"    // size its terminal without attaching to it
 	OpSignal    Op = "signal"    // signal a process without attaching to it
 	OpIdentity  Op = "identity"  // become this sandbox: after a boot, after a restore
 	OpStats     Op = "stats"     // live figures
@@ -37,6 +40,7 @@ type Request struct {
 	Start    *StartRequest    `json:"start,omitempty"`
 	Attach   *AttachRequest   `json:"attach,omitempty"`
 	Signal   *SignalRequest   `json:"signal,omitempty"`
+	Process  *ProcessRequest  `json:"process,omitempty"` // of OpWait, OpInput and OpResize
 	Identity *Identity        `json:"identity,omitempty"`
 	Read     *ReadRequest     `json:"read,omitempty"`
 	Write    *WriteRequest    `json:"write,omitempty"`
@@ -50,10 +54,13 @@ type Request struct {
 // as KindData and KindStderr, then Exit, then end of stream. Host to guest:
 // KindData is stdin, end of stream closes stdin, Signal and Resize at any time.
 // OpRead: Stat, KindData, Done. OpWrite: host sends KindData then end of
-// stream; guest answers Done. OpProcesses, OpStats, OpStat, OpSignal,
-// OpIdentity and OpShutdown are answered with one Control. Anything may be
-// answered with Error instead, which is then the last message. A stream that
-// ends without Exit, Done, Error or its one answer broke: it never means success.
+// stream; guest answers Done. OpProcesses: Processes, some at a time, then
+// Done. OpInput: host sends KindData then end of stream; guest answers Done when
+// the process has them, or will as soon as it reads. OpWait: Exit. OpStats,
+// OpStat, OpSignal, OpIdentity, OpResize and OpShutdown are answered with one
+// Control. Anything may be answered with Error instead, which is then the last
+// message. A stream that ends without Exit, Done, Error or its one answer broke:
+// it never means success.
 type Control struct {
 	Started   *Started       `json:"started,omitempty"`
 	Exit      *Exit          `json:"exit,omitempty"`
@@ -118,8 +125,9 @@ type StartRequest struct {
 }
 
 // AttachRequest joins a process's output at Offset (bytes of stdout and stderr
-// together, in the order they were read). An offset older than what is kept
-// starts at the oldest byte kept; Started.Offset tells.
+// together, in the order they were read; negative: counted from the end). An
+// offset older than what is kept starts at the oldest byte kept, one beyond the
+// end there; Started.Offset tells.
 type AttachRequest struct {
 	Process string `json:"process"`
 	Offset  int64  `json:"offset"`
@@ -131,6 +139,13 @@ type SignalRequest struct {
 	// Group false: to the process's group (its terminal's foreground group when
 	// it has one); true: to everything it started, in whatever group or session.
 	All bool `json:"all,omitempty"`
+}
+
+// ProcessRequest is about the process with this id.
+type ProcessRequest struct {
+	Process string `json:"process"`
+	Size    Size   `json:"size,omitzero"`   // OpResize
+	Close   bool   `json:"close,omitempty"` // OpInput: what is sent is the last
 }
 
 type Started struct {
@@ -151,14 +166,20 @@ type Exit struct {
 	MaxRSSKiB int64 `json:"max_rss_kib,omitempty"`
 }
 
+// Process is what is known of a process that was started in the guest. What
+// ended long ago is forgotten, the oldest first.
 type Process struct {
 	ID      string    `json:"id"`
 	PID     int       `json:"pid"`
-	Argv    []string  `json:"argv"`
+	Argv    []string  `json:"argv"` // cut short after 4 KiB
+	Dir     string    `json:"dir"`
 	User    string    `json:"user,omitempty"`
 	TTY     bool      `json:"tty,omitempty"`
+	Stdin   bool      `json:"stdin,omitempty"` // it has an input that can be written to
 	Started time.Time `json:"started"`
 	Output  int64     `json:"output"`         // bytes so far: the offset of the next one
+	Oldest  int64     `json:"oldest"`         // offset of the oldest byte still kept
+	Viewers int       `json:"viewers"`        // attached now
 	Exit    *Exit     `json:"exit,omitempty"` // nil while it runs
 }
 

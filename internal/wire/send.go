@@ -194,11 +194,16 @@ func (s *Stream) grant(f *frame) error {
 	}
 	n := binary.LittleEndian.Uint32(f.payload)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if n == 0 || n > uint32(window-s.spend) {
+		s.mu.Unlock()
 		return Errorf(Internal, "a window wider than was spent")
 	}
 	s.spend += int(n)
+	onRead := s.onRead
+	s.mu.Unlock()
 	poke(s.credit)
+	if onRead != nil {
+		onRead()
+	}
 	return nil
 }

@@ -28,11 +28,12 @@ type Stream struct {
 	dead    chan struct{} // closed when nothing can be sent any more
 
 	mu       sync.Mutex
-	spend    int   // what may be sent
-	allowed  int   // what the peer may send
-	consumed int   // read, and not yet given back to the peer
-	queue    queue // received and unread
-	partial  int   // length so far of the control message that is arriving
+	spend    int    // what may be sent
+	onRead   func() // see OnRead
+	allowed  int    // what the peer may send
+	consumed int    // read, and not yet given back to the peer
+	queue    queue  // received and unread
+	partial  int    // length so far of the control message that is arriving
 	gotFin   bool
 	sentFin  bool
 	err      error // the peer reset the stream, or the session ended
@@ -68,6 +69,21 @@ func (s *Stream) Reset(e *Error) {
 		e = Errorf(Unavailable, "the stream was reset")
 	}
 	s.end(e, e)
+}
+
+// Unread is how much of what was sent the peer has not said that it read. It
+// is an upper bound: headers count, and a peer says so only now and then.
+func (s *Stream) Unread() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return window - s.spend
+}
+
+// OnRead has f called when Unread became less. f must not block.
+func (s *Stream) OnRead(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onRead = f
 }
 
 // Done is closed when nothing can be sent any more: the peer reset the stream,

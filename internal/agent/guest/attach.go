@@ -24,7 +24,11 @@ func (s *service) attachTo(st *wire.Stream, r *wire.AttachRequest) (*wire.Contro
 	if err != nil {
 		return nil, err
 	}
-	return p.attach(st, p.ring.view(r.Offset)), nil
+	v, err := p.ring.view(r.Offset)
+	if err != nil {
+		return nil, err
+	}
+	return p.attach(st, v), nil
 }
 
 var packets = sync.Pool{New: func() any { return new(wire.Packet) }}
@@ -33,6 +37,7 @@ var packets = sync.Pool{New: func() any { return new(wire.Packet) }}
 // nil when the host went away first.
 func (p *process) attach(st *wire.Stream, v *view) *wire.Control {
 	defer v.close()
+	v.follow(st, p.id)
 	started := wire.Started{Process: p.id, PID: p.pid, Offset: v.at}
 	if st.SendControl(wire.Control{Started: &started}) != nil {
 		return nil
@@ -63,6 +68,18 @@ func (p *process) attach(st *wire.Stream, v *view) *wire.Control {
 	return &wire.Control{Exit: exit}
 }
 
+// follow ties v to the stream that carries it.
+func (v *view) follow(st *wire.Stream, id string) {
+	r := v.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v.unread = st.Unread
+	v.cut = func() {
+		st.Reset(wire.Errorf(wire.Exhausted, "viewing process %q: this viewer fell behind, and was waited for too long", id))
+	}
+	st.OnRead(func() { r.wake(v) })
+}
+
 // receive feeds the process what the host sends, until the host has no more.
 func (p *process) receive(st *wire.Stream) {
 	for {
@@ -90,20 +107,55 @@ func (p *process) receive(st *wire.Stream) {
 	}
 }
 
-// send queues input, nil for its end, unless there will be no more use for it.
-func (p *process) send(st *wire.Stream, b []byte) {
-	if p.stdin == nil && p.tty == nil {
-		return
+// write carries what the host sends to the process. It ends the process's
+// input only if the host says so: it is one viewer of several.
+func (p *process) write(st *wire.Stream, end bool) (n int64, err error) {
+	for {
+		kind, b, err := st.Recv()
+		switch {
+		case err == io.EOF && !end:
+			return n, nil
+		case err == io.EOF:
+			return n, p.send(st, nil)
+		case err != nil:
+			return n, err
+		case kind != wire.KindData:
+			return n, wire.Errorf(wire.Invalid, "writing to process %q: the host sent something else than data", p.id)
+		}
+		if err := p.send(st, append(make([]byte, 0, len(b)), b...)); err != nil {
+			return n, err
+		}
+		n += int64(len(b))
 	}
+}
+
+// send queues input, nil for its end, unless there will be no more use for it.
+func (p *process) send(st *wire.Stream, b []byte) error {
+	if p.stdin == nil && p.tty == nil {
+		return wire.Errorf(wire.Conflict, "writing to process %q: it was started without an input", p.id)
+	}
+	ended := wire.Errorf(wire.Conflict, "writing to process %q: it has ended", p.id)
 	select {
-	case p.input <- b: // first: what came before the host went away is for the process
-		return
+	case <-p.ended:
+		return ended
+	default:
+	}
+	if p.inputOver.Load() {
+		return wire.Errorf(wire.Conflict, "writing to process %q: its input was closed", p.id)
+	}
+	p.inputOver.Store(b == nil && p.tty == nil)
+	select {
+	case p.input <- b: // before Done: what came before the host went away is for the process
+		return nil
 	default:
 	}
 	select {
 	case p.input <- b:
-	case <-st.Done():
+		return nil
 	case <-p.ended:
+		return ended
+	case <-st.Done():
+		return wire.Errorf(wire.Unavailable, "writing to process %q: the host went away", p.id)
 	}
 }
 

@@ -2,7 +2,10 @@ package guest
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,18 +17,20 @@ import (
 // process is one that the host asked for. It outlives the stream that started
 // it, and what is known of it outlives the process.
 type process struct {
-	s       *service
-	id      string
-	argv    []string
-	user    string
-	started time.Time
-	tty     *os.File    // the terminal's end that is ours, or nil
-	stdin   *os.File    // where to write its input, or nil
-	input   chan []byte // on its way there; nil is the end
-	pid     int
-	cgroup  *cgroup // nil without cgroup2
-	ring    *ring
-	pumps   []*pump
+	s         *service
+	id        string
+	argv      []string
+	dir       string
+	user      string
+	started   time.Time
+	tty       *os.File    // the terminal's end that is ours, or nil
+	stdin     *os.File    // where to write its input, or nil
+	input     chan []byte // on its way there; nil is the end
+	inputOver atomic.Bool // its end was sent
+	pid       int
+	cgroup    *cgroup // nil without cgroup2
+	ring      *ring
+	pumps     []*pump
 
 	reaped bool // guarded by the reaper's hold: its pid may be another's
 	status unix.WaitStatus
@@ -35,6 +40,7 @@ type process struct {
 	mu       sync.Mutex
 	timedOut bool
 	exit     *wire.Exit
+	over     chan struct{} // closed when exit is known
 }
 
 // launch starts what sp says as p, whose id is taken; run must follow. On an
@@ -125,6 +131,7 @@ func (p *process) run(timeout time.Duration) {
 	p.mu.Unlock()
 	p.s.retire(p)
 	p.ring.finish(exit)
+	close(p.over)
 }
 
 func (p *process) result() *wire.Exit {
@@ -179,19 +186,41 @@ func (p *process) signal(sig int, all bool) error {
 // kill ends the process and all that it started.
 func (p *process) kill() { p.signal(int(unix.SIGKILL), true) }
 
-func (p *process) resize(size wire.Size) {
-	if p.tty != nil {
-		withFD(p.tty, func(fd int) error { return setSize(fd, size) })
+func (p *process) resize(size wire.Size) error {
+	if p.tty == nil {
+		return wire.Errorf(wire.Conflict, "resizing process %q: it has no terminal", p.id)
 	}
+	// A terminal whose program has ended has no size to change.
+	withFD(p.tty, func(fd int) error { return setSize(fd, size) })
+	return nil
 }
 
 func (p *process) info() wire.Process {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return wire.Process{
-		ID: p.id, PID: p.pid, Argv: p.argv, User: p.user, TTY: p.tty != nil,
-		Started: p.started, Output: p.ring.offset(), Exit: p.exit,
+	i := wire.Process{
+		ID: p.id, PID: p.pid, Argv: p.argv, Dir: p.dir, User: p.user[:min(len(p.user), 256)], Started: p.started,
+		TTY: p.tty != nil, Stdin: p.stdin != nil || p.tty != nil,
 	}
+	p.ring.describe(&i)
+	p.mu.Lock()
+	i.Exit = p.exit
+	p.mu.Unlock()
+	return i
+}
+
+const (
+	maxArgvShown = 4 << 10
+	listedAtOnce = 16 // processes in one message, which holds them whatever JSON makes of them
+)
+
+// shorten keeps what of argv fits in a list of processes.
+func shorten(argv []string) []string {
+	left := maxArgvShown
+	for i, a := range argv {
+		if left -= len(a) + 1; left < 0 {
+			return append(slices.Clone(argv[:i]), strings.ToValidUTF8(a[:max(0, len(a)+left)], "")+"…")
+		}
+	}
+	return argv
 }
 
 func foreground(tty *os.File) (int, error) {

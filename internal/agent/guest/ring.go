@@ -1,15 +1,15 @@
 package guest
 
 import (
-	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
 const (
-	ringLimit = 256 << 10 // bytes of output kept for one process
+	ringLimit = 512 << 10 // bytes of output kept for one process
 	ringFirst = 4 << 10   // what a ring starts with, and may always have
 	ringRuns  = 4096      // changes between stdout and stderr kept
 )
@@ -35,15 +35,16 @@ func (b *budget) take(n int) bool {
 // While somebody views it, write waits for the slowest viewer, so nobody loses
 // a byte; while nobody does, the oldest bytes are overwritten.
 type ring struct {
-	mu     sync.Mutex
-	cond   sync.Cond
-	budget *budget
-	buf    []byte // circular: the byte of offset o is at o & (len-1)
-	start  int64  // offset of the oldest byte kept
-	end    int64  // offset of the next byte
-	runs   []run  // oldest first; the last one ends at end
-	views  map[*view]struct{}
-	exit   *wire.Exit // set by finish: nothing follows
+	mu       sync.Mutex
+	cond     sync.Cond
+	budget   *budget
+	patience time.Duration
+	buf      []byte // circular: the byte of offset o is at o & (len-1)
+	start    int64  // offset of the oldest byte kept
+	end      int64  // offset of the next byte
+	runs     []run  // oldest first; the last one ends at end
+	views    map[*view]struct{}
+	exit     *wire.Exit // set by finish: nothing follows
 }
 
 // run is a stretch of bytes of one kind, up to the offset end.
@@ -52,15 +53,8 @@ type run struct {
 	end  int64
 }
 
-// view is one reader's place in a ring.
-type view struct {
-	ring *ring
-	at   int64
-	gone bool
-}
-
 func newRing(b *budget) *ring {
-	r := &ring{budget: b, views: map[*view]struct{}{}}
+	r := &ring{budget: b, patience: viewPatience, views: map[*view]struct{}{}}
 	r.cond.L = &r.mu
 	return r
 }
@@ -77,10 +71,9 @@ func (r *ring) write(kind wire.Kind, p []byte) {
 		r.grow(len(p))
 		n := min(len(p), len(r.buf))
 		if len(r.views) > 0 {
-			floor := r.floor()
-			n = min(n, len(r.buf)-int(r.end-floor))
-			if n == 0 || r.newRun(kind) && len(r.runs) >= ringRuns && floor < r.runs[0].end {
-				r.cond.Wait()
+			n = min(n, r.room(kind))
+			if n <= 0 {
+				r.await(kind)
 				continue
 			}
 		}
@@ -88,15 +81,6 @@ func (r *ring) write(kind wire.Kind, p []byte) {
 		p = p[n:]
 		r.cond.Broadcast()
 	}
-}
-
-// floor is the offset of the slowest viewer.
-func (r *ring) floor() int64 {
-	floor := r.end
-	for v := range r.views {
-		floor = min(floor, v.at)
-	}
-	return floor
 }
 
 func (r *ring) newRun(kind wire.Kind) bool {
@@ -193,60 +177,11 @@ func (r *ring) size() int {
 	return len(r.buf)
 }
 
-func (r *ring) offset() int64 {
+// describe fills in what the ring knows of a process.
+func (r *ring) describe(p *wire.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.end
-}
-
-// view starts to read at offset, or at the oldest byte kept.
-func (r *ring) view(offset int64) *view {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := &view{ring: r, at: min(max(offset, r.start), r.end)}
-	r.views[v] = struct{}{}
-	return v
-}
-
-// wait waits until there is something to read. It returns false when there is
-// nothing more, for ever, or the view was closed.
-func (v *view) wait() bool {
-	r := v.ring
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for v.at == r.end && r.exit == nil && !v.gone {
-		r.cond.Wait()
-	}
-	return v.at < r.end && !v.gone
-}
-
-// next copies the next bytes of one kind, of which wait said that there are
-// some, into buf.
-func (v *view) next(buf []byte) (wire.Kind, int) {
-	r := v.ring
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if v.gone {
-		return 0, 0
-	}
-	i := sort.Search(len(r.runs), func(i int) bool { return r.runs[i].end > v.at })
-	n := min(len(buf), int(r.runs[i].end-v.at))
-	at := int(v.at) & (len(r.buf) - 1)
-	m := copy(buf[:n], r.buf[at:])
-	copy(buf[m:n], r.buf)
-	v.at += int64(n)
-	r.cond.Broadcast()
-	return r.runs[i].kind, n
-}
-
-// close lets the writer go on without this view.
-func (v *view) close() {
-	r := v.ring
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v.gone = true
-	delete(r.views, v)
-	r.cond.Broadcast()
+	p.Oldest, p.Output, p.Viewers = r.start, r.end, len(r.views)
 }
 
 // ending is the exit that finish was given, or nil.

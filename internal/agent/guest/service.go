@@ -176,7 +176,9 @@ func (s *service) dispatch(st *wire.Stream, req *wire.Request) (*wire.Control, e
 	case req.Op == wire.OpAttach && req.Attach != nil:
 		return s.attachTo(st, req.Attach)
 	case req.Op == wire.OpProcesses:
-		return &wire.Control{Processes: &wire.ProcessList{Processes: s.list()}}, nil
+		return done(0, s.list(st))
+	case req.Process != nil:
+		return s.onProcess(st, req.Op, req.Process)
 	case req.Op == wire.OpSignal && req.Signal != nil:
 		return done(0, s.signal(req.Signal))
 	case req.Op == wire.OpIdentity && req.Identity != nil:
@@ -216,13 +218,14 @@ func (s *service) start(r *wire.StartRequest) (*process, *view, error) {
 		return nil, nil, err
 	}
 	p := &process{
-		s: s, id: id, argv: r.Argv, user: r.User,
-		ring: newRing(s.budget), ended: make(chan struct{}), input: make(chan []byte, 2),
+		s: s, id: id, user: r.User, ring: newRing(s.budget),
+		ended: make(chan struct{}), over: make(chan struct{}), input: make(chan []byte, 2),
 	}
-	v := p.ring.view(0) // before there is output: none is lost
+	v, _ := p.ring.view(0) // before there is output: none is lost
+	v.owner = true
 	sp, err := s.resolve(r)
 	if err == nil {
-		p.argv = sp.argv
+		p.argv, p.dir = shorten(sp.argv), sp.shown
 		err = p.launch(r, sp)
 	}
 	s.mu.Lock()
@@ -247,7 +250,7 @@ func (s *service) reserve(id string) (string, error) {
 		return "", wire.Errorf(wire.Unavailable, "starting a process: the guest is shutting down")
 	}
 	if n := len(s.procs) - len(s.ended) + len(s.taken); n >= maxRunning {
-		return "", wire.Errorf(wire.Exhausted, "starting a process: %d are running", n)
+		return "", wire.Errorf(wire.Exhausted, "starting a process: %d are running, the most that a sandbox may have", n)
 	}
 	for id == "" {
 		s.lastID++
@@ -306,17 +309,44 @@ func (s *service) process(id string) (*process, error) {
 	return nil, wire.Errorf(wire.NotFound, "looking up process %q: the guest has none with this id", id)
 }
 
-// list returns what is known, oldest first.
-func (s *service) list() []wire.Process {
+// list sends what is known, oldest first.
+func (s *service) list(st *wire.Stream) error {
 	s.mu.Lock()
 	procs := slices.Collect(maps.Values(s.procs))
 	s.mu.Unlock()
 	slices.SortFunc(procs, func(a, b *process) int { return a.started.Compare(b.started) })
-	list := make([]wire.Process, len(procs))
-	for i, p := range procs {
-		list[i] = p.info()
+	for some := range slices.Chunk(procs, listedAtOnce) {
+		var list wire.ProcessList
+		for _, p := range some {
+			list.Processes = append(list.Processes, p.info())
+		}
+		if err := st.SendControl(wire.Control{Processes: &list}); err != nil {
+			return err
+		}
 	}
-	return list
+	return nil
+}
+
+// onProcess answers what concerns one process and carries none of its output.
+func (s *service) onProcess(st *wire.Stream, op wire.Op, r *wire.ProcessRequest) (*wire.Control, error) {
+	p, err := s.process(r.Process)
+	if err != nil {
+		return nil, err
+	}
+	switch op {
+	case wire.OpInput:
+		return done(p.write(st, r.Close))
+	case wire.OpResize:
+		return done(0, p.resize(r.Size))
+	case wire.OpWait:
+		select {
+		case <-p.over:
+			return &wire.Control{Exit: p.exit}, nil
+		case <-st.Done():
+			return nil, nil
+		}
+	}
+	return nil, wire.Errorf(wire.Invalid, "serving the host: unknown request %q", op)
 }
 
 func (s *service) signal(r *wire.SignalRequest) error {

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -17,11 +18,12 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // spec is a StartRequest with every question answered.
 type spec struct {
-	path string // what to execute
-	argv []string
-	env  []string
-	dir  string
-	id   ident
+	path  string // what to execute
+	argv  []string
+	env   []string
+	dir   string
+	shown string // dir, as the guest calls it
+	id    ident
 }
 
 // resolve answers them in the guest as it is now: its users, its files, the
@@ -62,7 +64,7 @@ func (s *service) resolve(r *wire.StartRequest) (*spec, error) {
 		}
 		return nil, err
 	}
-	return &spec{path: path, argv: argv, env: env, dir: dir, id: id}, nil
+	return &spec{path: path, argv: argv, env: env, dir: dir, shown: cmp.Or(r.Dir, "/"), id: id}, nil
 }
 
 // environ is docker's defaults, then the sandbox's, then the request's.
