@@ -35,7 +35,7 @@ func TestEventsTellTheLifeOfASandbox(t *testing.T) {
 		func() error { return sb.Pause(ctx) },
 		func() error { return sb.Pause(ctx) }, // nothing happens, nothing is told
 		func() error { return sb.Resume(ctx) },
-		func() error { return sb.Rename(ctx, "crate") },
+		func() error { return sb.Update(ctx, Update{Name: new("crate")}) },
 		func() error { return sb.Stop(ctx, 0) },
 		func() error { return sb.Start(ctx) },
 		func() error { return sb.Kill(ctx) },

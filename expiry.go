@@ -200,7 +200,7 @@ func (sb *Sandbox) doneActing(err error) {
 func (sb *Sandbox) timeOver(ctx context.Context) error {
 	info := sb.known()
 	if overdue(info.ExpiresAt) {
-		return sb.change(ctx, opDelete, func() error {
+		return sb.perform(ctx, opDelete, func() error {
 			if !overdue(sb.known().ExpiresAt) {
 				return nil
 			}
@@ -209,7 +209,7 @@ func (sb *Sandbox) timeOver(ctx context.Context) error {
 		})
 	}
 	op := map[IdleAction]operation{IdleStop: opStop, IdleDelete: opDelete, IdlePause: opPause}[info.IdleAction]
-	return sb.change(ctx, op, func() error {
+	return sb.perform(ctx, op, func() error {
 		info := sb.known()
 		last := sb.lastUse(time.Now()).UTC()
 		if info.Status != StateRunning || info.IdleTimeout <= 0 {

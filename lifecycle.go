@@ -14,13 +14,13 @@ import (
 // DefaultGrace is how long programs get between SIGTERM and SIGKILL.
 const DefaultGrace = 10 * time.Second
 
-// change does op, which is f, alone among the sandbox's state changes, if the
+// perform does op, which is f, alone among the sandbox's state changes, if the
 // table allows it.
-func (sb *Sandbox) change(ctx context.Context, op operation, f func() error) error {
-	return fail(string(op), sb.id, sb.changing(ctx, op, f))
+func (sb *Sandbox) perform(ctx context.Context, op operation, f func() error) error {
+	return fail(string(op), sb.id, sb.performing(ctx, op, f))
 }
 
-func (sb *Sandbox) changing(ctx context.Context, op operation, f func() error) error {
+func (sb *Sandbox) performing(ctx context.Context, op operation, f func() error) error {
 	if sb.state() == StateCreating && !sb.m.cfg.Shared {
 		return sb.refuse(op, StateCreating) // its creator has the lock for long
 	}
@@ -39,7 +39,7 @@ func (sb *Sandbox) changing(ctx context.Context, op operation, f func() error) e
 
 // Start boots a stopped or failed sandbox again, with the disk it has.
 func (sb *Sandbox) Start(ctx context.Context) error {
-	return sb.change(ctx, opStart, func() error { return sb.start(ctx, opStart) })
+	return sb.perform(ctx, opStart, func() error { return sb.start(ctx, opStart) })
 }
 
 func (sb *Sandbox) start(ctx context.Context, op operation) (err error) {
@@ -80,7 +80,7 @@ func (sb *Sandbox) start(ctx context.Context, op operation) (err error) {
 // its disk out and powers it off. The disk is kept. A negative grace takes
 // DefaultGrace.
 func (sb *Sandbox) Stop(ctx context.Context, grace time.Duration) error {
-	return sb.change(ctx, opStop, func() error { return sb.stop(ctx, grace) })
+	return sb.perform(ctx, opStop, func() error { return sb.stop(ctx, grace) })
 }
 
 func (sb *Sandbox) stop(ctx context.Context, grace time.Duration) error {
@@ -135,7 +135,7 @@ func (sb *Sandbox) mark(ctx context.Context, op operation) {
 // Kill ends the sandbox's machine at once, as a power cut would. What its
 // programs had flushed is on the disk.
 func (sb *Sandbox) Kill(ctx context.Context) error {
-	return sb.change(ctx, opKill, func() error {
+	return sb.perform(ctx, opKill, func() error {
 		if err := sb.attach(ctx); err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ func (sb *Sandbox) killMachine() error {
 
 // Restart stops the sandbox, if it runs, and starts it again.
 func (sb *Sandbox) Restart(ctx context.Context, grace time.Duration) error {
-	return sb.change(ctx, opRestart, func() error {
+	return sb.perform(ctx, opRestart, func() error {
 		if s := sb.state(); s == StateRunning || s == StatePaused {
 			if err := sb.stop(ctx, grace); err != nil {
 				return err
@@ -175,7 +175,7 @@ func (sb *Sandbox) Restart(ctx context.Context, grace time.Duration) error {
 // Pause stops the sandbox's processors; Resume lets them go on. Pausing what
 // is paused is no error, nor is resuming what runs.
 func (sb *Sandbox) Pause(ctx context.Context) error {
-	return sb.change(ctx, opPause, func() error { return sb.pause(ctx, "", false) })
+	return sb.perform(ctx, opPause, func() error { return sb.pause(ctx, "", false) })
 }
 
 func (sb *Sandbox) pause(ctx context.Context, why string, autoResume bool) error {
@@ -192,7 +192,7 @@ func (sb *Sandbox) pause(ctx context.Context, why string, autoResume bool) error
 
 // Resume undoes Pause.
 func (sb *Sandbox) Resume(ctx context.Context) error {
-	return sb.change(ctx, opResume, func() error { return sb.resume(ctx) })
+	return sb.perform(ctx, opResume, func() error { return sb.resume(ctx) })
 }
 
 func (sb *Sandbox) resume(ctx context.Context) error {
@@ -215,7 +215,7 @@ func (sb *Sandbox) resume(ctx context.Context) error {
 
 // Delete throws the sandbox away, running or not. Deleting it twice is no error.
 func (sb *Sandbox) Delete(ctx context.Context) error {
-	return sb.change(ctx, opDelete, func() error { return sb.delete(ctx) })
+	return sb.perform(ctx, opDelete, func() error { return sb.delete(ctx) })
 }
 
 func (sb *Sandbox) delete(ctx context.Context) error {

@@ -33,7 +33,7 @@ const (
 
 // Update changes the sandbox: all that is asked for, or on error nothing.
 func (sb *Sandbox) Update(ctx context.Context, u Update) error {
-	return sb.change(ctx, opUpdate, func() error {
+	return sb.perform(ctx, opUpdate, func() error {
 		next, err := u.apply(sb.known(), time.Now())
 		if err != nil {
 			return err
@@ -49,11 +49,6 @@ func (sb *Sandbox) Update(ctx context.Context, u Update) error {
 		step("updated")
 		return err
 	})
-}
-
-// Rename gives the sandbox another name; "" takes its name away.
-func (sb *Sandbox) Rename(ctx context.Context, name string) error {
-	return sb.Update(ctx, Update{Name: &name})
 }
 
 // apply is info with the update done to it. What info shares with others,
