@@ -79,7 +79,7 @@ func (e *execTimes) file(ctx context.Context, sb *bandsox.Sandbox) error {
 	// As with the raw port's file, the first time is not counted.
 	for i := range 1 + reads {
 		d, err := timed(func() error {
-			_, r, err := sb.OpenFile(ctx, path)
+			r, err := sb.Open(ctx, path)
 			if err != nil {
 				return err
 			}

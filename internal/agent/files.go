@@ -86,6 +86,11 @@ func (c *Client) Write(ctx context.Context, w wire.WriteRequest, src io.Reader) 
 		return 0, err
 	}
 	defer st.Close()
+	return finishWrite(ctx, st, src)
+}
+
+// finishWrite sends src and waits for the guest's word that it has it.
+func finishWrite(ctx context.Context, st *wire.Stream, src io.Reader) (int64, error) {
 	srcErr := make(chan error, 1)
 	go func() {
 		if err := send(ctx, st, src); err != nil {
@@ -120,5 +125,76 @@ func send(ctx context.Context, st *wire.Stream, src io.Reader) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// Resume is Write of what w.Partial names: open is told how much of it the
+// guest has already, and returns what follows that.
+func (c *Client) Resume(ctx context.Context, w wire.WriteRequest, open func(have int64) (io.Reader, error)) (int64, error) {
+	st, err := c.mux.Open(ctx, wire.Request{Op: wire.OpWrite, Write: &w})
+	if err != nil {
+		return 0, err
+	}
+	defer st.Close()
+	have, err := expect(ctx, st, "write", pickStat)
+	if err != nil {
+		return 0, err
+	}
+	src, err := open(have.Size)
+	if err != nil {
+		return 0, err
+	}
+	return finishWrite(ctx, st, src)
+}
+
+// Create starts a Write whose content comes by and by. ctx is for all of it.
+func (c *Client) Create(ctx context.Context, w wire.WriteRequest) (*Writer, error) {
+	st, err := c.mux.Open(ctx, wire.Request{Op: wire.OpWrite, Write: &w})
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{ctx: ctx, st: st}, nil
+}
+
+// Writer writes a file of the guest, which is as it was until Close.
+type Writer struct {
+	ctx context.Context
+	st  *wire.Stream
+	err error
+}
+
+// Write sends p. If it fails, the file is as it was.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if err := w.st.SendContext(w.ctx, wire.KindData, p); err != nil {
+		w.err = err
+		if _, why := expect(w.ctx, w.st, "write", pickDone); why != nil {
+			w.err = why // the guest's own words
+		}
+		w.st.Close()
+		return 0, w.err
+	}
+	return len(p), nil
+}
+
+// Close returns when the file is whole and on the guest's disk.
+func (w *Writer) Close() error {
+	if w.err != nil {
+		return w.err
+	}
+	defer w.st.Close()
+	w.st.CloseSend()
+	_, err := expect(w.ctx, w.st, "write", pickDone)
+	w.err = io.ErrClosedPipe
+	return err
+}
+
+// Abort leaves the file as it was. After Close it does nothing.
+func (w *Writer) Abort() {
+	if w.err == nil {
+		w.err = io.ErrClosedPipe
+		w.st.Reset(wire.Errorf(wire.Unavailable, "the writer gave up"))
 	}
 }

@@ -18,19 +18,21 @@ const (
 type Op string
 
 const (
-	OpStart     Op = "start"     // start a process and attach to it
-	OpAttach    Op = "attach"    // attach to a process that runs or has ended
-	OpProcesses Op = "processes" // list processes
-	OpWait      Op = "wait"      // wait for a process's end
-	OpInput     Op = "input"     // write to a process's input without attaching to it
-	OpResize    Op = "resize"    // size its terminal without attaching to it
-	OpSignal    Op = "signal"    // signal a process without attaching to it
-	OpIdentity  Op = "identity"  // become this sandbox: after a boot, after a restore
-	OpStats     Op = "stats"     // live figures
-	OpRead      Op = "read"      // read a file
-	OpWrite     Op = "write"     // write a file atomically
-	OpStat      Op = "stat"      // one file's Stat
-	OpShutdown  Op = "shutdown"  // sync, SIGTERM to all, grace, SIGKILL, sync, power off
+	OpStart     Op = "start"      // start a process and attach to it
+	OpAttach    Op = "attach"     // attach to a process that runs or has ended
+	OpProcesses Op = "processes"  // list processes
+	OpWait      Op = "wait"       // wait for a process's end
+	OpInput     Op = "input"      // write to a process's input without attaching to it
+	OpResize    Op = "resize"     // size its terminal without attaching to it
+	OpSignal    Op = "signal"     // signal a process without attaching to it
+	OpIdentity  Op = "identity"   // become this sandbox: after a boot, after a restore
+	OpStats     Op = "stats"      // live figures
+	OpRead      Op = "read"       // read a file
+	OpWrite     Op = "write"      // write a file atomically
+	OpStat      Op = "stat"       // one file's Stat
+	OpTreeRead  Op = "tree-read"  // read a tree of files
+	OpTreeWrite Op = "tree-write" // write one
+	OpShutdown  Op = "shutdown"   // sync, SIGTERM to all, grace, SIGKILL, sync, power off
 )
 
 // Request is the JSON payload that opens a stream. Op says which of the other
@@ -45,6 +47,7 @@ type Request struct {
 	Read     *ReadRequest     `json:"read,omitempty"`
 	Write    *WriteRequest    `json:"write,omitempty"`
 	Stat     *StatRequest     `json:"stat,omitempty"`
+	Tree     *TreeRequest     `json:"tree,omitempty"` // of OpTreeRead and OpTreeWrite
 	Shutdown *ShutdownRequest `json:"shutdown,omitempty"`
 }
 
@@ -54,7 +57,10 @@ type Request struct {
 // as KindData and KindStderr, then Exit, then end of stream. Host to guest:
 // KindData is stdin, end of stream closes stdin, Signal and Resize at any time.
 // OpRead: Stat, KindData, Done. OpWrite: host sends KindData then end of
-// stream; guest answers Done. OpProcesses: Processes, some at a time, then
+// stream; guest answers Done. With Partial the guest says first, by a Stat, how
+// much it has. OpTreeRead: Stat, KindData that a TreeReader unpacks, Done.
+// OpTreeWrite: host sends KindData of a TreeWriter then end of stream; guest
+// answers Done. OpProcesses: Processes, some at a time, then
 // Done. OpInput: host sends KindData then end of stream; guest answers Done when
 // the process has them, or will as soon as it reads. OpWait: Exit. OpStats,
 // OpStat, OpSignal, OpIdentity, OpResize and OpShutdown are answered with one
@@ -213,6 +219,19 @@ type WriteRequest struct {
 	User    string `json:"user,omitempty"` // owner, as in StartRequest; empty: root, or what the file had
 	Parents bool   `json:"parents,omitempty"`
 	Append  bool   `json:"append,omitempty"` // add to the end instead; then not atomic
+	// Partial names what is being sent, in up to 64 letters and digits. What has
+	// come of it when the stream breaks is kept beside Path for a day, and the
+	// next request with the same Partial goes on behind it.
+	Partial string `json:"partial,omitempty"`
+}
+
+// TreeRequest is for a tree of files below Path. One that is read may be a
+// single file. One that is written is a directory, made if it isn't there;
+// nothing is written outside of it, whatever names and symlinks say.
+type TreeRequest struct {
+	Path   string `json:"path"`
+	Follow bool   `json:"follow,omitempty"` // read: if Path is a symlink, what it leads to
+	User   string `json:"user,omitempty"`   // write: owner of all of it, as in StartRequest; empty: as each entry says
 }
 
 type StatRequest struct {
@@ -228,6 +247,7 @@ type Stat struct {
 	GID    uint32    `json:"gid"`
 	Mtime  time.Time `json:"mtime"`
 	Target string    `json:"target,omitempty"` // of a symlink
+	Inode  uint64    `json:"inode,omitempty"`  // tells a file from one that took its name
 }
 
 type ShutdownRequest struct {

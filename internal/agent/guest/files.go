@@ -28,7 +28,7 @@ func statOf(path, full string, fi fs.FileInfo) wire.Stat {
 	st := fi.Sys().(*syscall.Stat_t)
 	r := wire.Stat{
 		Path: path, Size: st.Size, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
-		Mtime: time.Unix(st.Mtim.Unix()).UTC(),
+		Mtime: time.Unix(st.Mtim.Unix()).UTC(), Inode: st.Ino,
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:

@@ -193,6 +193,10 @@ func (s *service) dispatch(st *wire.Stream, req *wire.Request) (*wire.Control, e
 		return done(s.read(st, req.Read))
 	case req.Op == wire.OpWrite && req.Write != nil:
 		return done(s.write(st, req.Write))
+	case req.Op == wire.OpTreeRead && req.Tree != nil:
+		return done(s.readTree(st, req.Tree))
+	case req.Op == wire.OpTreeWrite && req.Tree != nil:
+		return done(s.writeTree(st, req.Tree))
 	case req.Op == wire.OpShutdown && req.Shutdown != nil:
 		return s.shutdown(st, req.Shutdown.Grace)
 	}

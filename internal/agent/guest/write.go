@@ -56,9 +56,12 @@ func (s *service) write(st *wire.Stream, r *wire.WriteRequest) (int64, error) {
 	}
 	t := target{path: path, old: old, mode: r.Mode & 0o7777, owner: owner}
 	n := int64(0)
-	if r.Append {
+	switch {
+	case r.Append:
 		n, err = t.append(st)
-	} else {
+	case r.Partial != "":
+		n, err = t.resume(st, r.Partial)
+	default:
 		n, err = t.replace(func(f *os.File) (int64, error) { return receive(st, f) })
 	}
 	if err != nil {
@@ -96,7 +99,7 @@ func (t *target) append(st *wire.Stream) (int64, error) {
 // stays whole until the new one is.
 func (t *target) replace(fill func(*os.File) (int64, error)) (n int64, err error) {
 	dir, name := filepath.Split(t.path)
-	tmp := filepath.Join(dir, "."+name[:min(len(name), 200)]+"."+random())
+	tmp := filepath.Join(dir, tempName(name))
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, err
@@ -107,23 +110,28 @@ func (t *target) replace(fill func(*os.File) (int64, error)) (n int64, err error
 			os.Remove(tmp)
 		}
 	}()
-	if n, err = fill(f); err != nil {
-		return 0, err
+	if n, err = fill(f); err == nil {
+		err = t.finish(f, tmp)
 	}
-	if err = t.dress(f); err != nil {
-		return 0, err
+	return n, err
+}
+
+// finish puts f, whole and named tmp, in the place of the target.
+func (t *target) finish(f *os.File, tmp string) error {
+	if err := t.dress(f); err != nil {
+		return err
 	}
-	if err = flush(f); err != nil {
-		return 0, err
+	if err := flush(f); err != nil {
+		return err
 	}
-	if err = os.Rename(tmp, t.path); err != nil {
-		return 0, err
+	if err := os.Rename(tmp, t.path); err != nil {
+		return err
 	}
-	if d, openErr := os.Open(dir); openErr == nil {
+	if d, err := os.Open(filepath.Dir(t.path)); err == nil {
 		flush(d)
 		d.Close()
 	}
-	return n, nil
+	return nil
 }
 
 // dress gives f the owner and mode asked for, else those of the old file.
