@@ -17,11 +17,14 @@ import (
 )
 
 // TestMain lets the test program be, besides the tests, the process fake's
-// machine and the creator that is killed.
+// machine, the creator that is killed and the viewer that is.
 func TestMain(m *testing.M) {
 	if at := os.Getenv("BANDSOX_TEST_DIE_AT"); at != "" {
 		os.Unsetenv("BANDSOX_TEST_DIE_AT") // the machine that it starts is this program too
 		os.Exit(createAndDie(at))
+	}
+	if os.Getenv(viewEnv) != "" {
+		os.Exit(view())
 	}
 	vmtest.Main(func() int {
 		code := m.Run()
@@ -37,7 +40,8 @@ func TestMain(m *testing.M) {
 
 var steps = []string{"record", "image", "disk", "machine", "boot", "running"}
 
-// createAndDie creates a sandbox and kills itself, as by kill -9, at a step.
+// createAndDie does something to the sandbox "box" and kills itself, as by
+// kill -9, at a step.
 func createAndDie(at string) int {
 	ctx := context.Background()
 	m, err := openAny(ctx, os.Getenv("BANDSOX_TEST_DIR"), os.Getenv("BANDSOX_TEST_AGENT"))
@@ -51,12 +55,44 @@ func createAndDie(at string) int {
 			select {}
 		}
 	}
-	sb, err := m.Create(ctx, CreateOptions{Image: os.Getenv("BANDSOX_TEST_IMAGE"), Name: "box", AutoRemove: true})
-	if err == nil && at == "deleted" {
-		err = sb.Delete(ctx)
-	}
-	fmt.Fprintln(os.Stderr, "still alive:", err)
+	fmt.Fprintln(os.Stderr, "still alive:", doToBox(ctx, m, os.Getenv("BANDSOX_TEST_DO"), os.Getenv("BANDSOX_TEST_IMAGE")))
 	return 1
+}
+
+func doToBox(ctx context.Context, m *Manager, do, image string) error {
+	if do == "create" || do == "create and delete" || do == "create to stay" {
+		sb, err := m.Create(ctx, CreateOptions{Image: image, Name: "box", AutoRemove: do != "create to stay"})
+		if err == nil && do == "create and delete" {
+			err = sb.Delete(ctx)
+		}
+		return err
+	}
+	sb, err := m.Get(ctx, "box")
+	if err != nil {
+		return err
+	}
+	switch do {
+	case "hold":
+		fmt.Println("up")
+		select {}
+	case "start":
+		return sb.Start(ctx)
+	case "stop":
+		return sb.Stop(ctx, time.Second)
+	case "kill":
+		return sb.Kill(ctx)
+	case "restart":
+		return sb.Restart(ctx, time.Second)
+	case "pause":
+		return sb.Pause(ctx)
+	case "resume":
+		return sb.Resume(ctx)
+	case "update":
+		return sb.Update(ctx, Update{Metadata: map[string]any{"is": "new"}})
+	case "delete":
+		return sb.Delete(ctx)
+	}
+	return fmt.Errorf("do what? %q", do)
 }
 
 // openAny opens a state directory for real machines, if there is an agent for
@@ -71,15 +107,32 @@ func openAny(ctx context.Context, dir, agent string) (*Manager, error) {
 // killCreator has another process create a sandbox and kills it at a step.
 func killCreator(t *testing.T, at, dir, image, agent string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "BANDSOX_TEST_DIE_AT="+at, "BANDSOX_TEST_DIR="+dir, "BANDSOX_TEST_IMAGE="+image, "BANDSOX_TEST_AGENT="+agent)
+	do := "create"
+	if at == "deleted" {
+		do = "create and delete"
+	}
+	killDoing(t, do, at, dir, image, agent)
+}
+
+// killDoing has another process do something to the sandbox "box" and kills it
+// at a step.
+func killDoing(t *testing.T, do, at, dir, image, agent string) {
+	t.Helper()
+	cmd := dying(do, at, dir, image, agent)
 	var out bytes.Buffer
 	cmd.Stderr = &out
-	cmd.WaitDelay = 10 * time.Second // the machine may hold our pipe
 	err := cmd.Run()
 	if state := cmd.ProcessState; state == nil || state.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("the creator was not killed: %v\n%s", err, out.String())
+		t.Fatalf("the process was not killed: %v\n%s", err, out.String())
 	}
+}
+
+func dying(do, at, dir, image, agent string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "BANDSOX_TEST_DIE_AT="+at, "BANDSOX_TEST_DO="+do, "BANDSOX_TEST_DIR="+dir,
+		"BANDSOX_TEST_IMAGE="+image, "BANDSOX_TEST_AGENT="+agent)
+	cmd.WaitDelay = 10 * time.Second // the machine may hold our pipe
+	return cmd
 }
 
 // TestKilledCreator kills the creating process at every step: the next manager
