@@ -24,7 +24,9 @@ func (m *Manager) load(ctx context.Context) error {
 	if m.cfg.Shared {
 		err = m.undo(ctx, rows)
 	} else {
+		m.loading = true
 		_, err = m.reclaim(ctx, false)
+		m.loading = false
 	}
 	if err != nil {
 		m.log.Warn("undoing what a killed process left", "err", err)

@@ -82,7 +82,8 @@ type Manager struct {
 	wake chan struct{}       // tells the timekeeper that a time may have come nearer
 	stop chan struct{}       // closed to end the timekeeper
 
-	closed bool // guarded by mu
+	loading bool // an owner reads what is there; nobody else has the manager yet
+	closed  bool // guarded by mu
 }
 
 // Open opens a state directory, making it if needed. What a killed process

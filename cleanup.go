@@ -113,16 +113,22 @@ func (m *Manager) abandoned(row store.Sandbox) string {
 	if err == nil && info.Status != StateCreating && overdue(info.ExpiresAt) {
 		return "its time to live is over"
 	}
-	if row.Owner.Alive() {
-		return ""
-	}
+	alive := row.Owner.Alive()
+	// An owner that has just come has begun nothing yet, and nobody else is there.
+	underWay := alive && !m.loading
 	switch State(row.State) {
 	case StateCreating:
-		return "its creator died"
+		if !underWay {
+			return "its creator died"
+		}
+		return ""
 	case StateDeleted:
-		return "its removal was cut short"
+		if !underWay {
+			return "its removal was cut short"
+		}
+		return ""
 	}
-	if err == nil && info.AutoRemove {
+	if err == nil && info.AutoRemove && !alive {
 		return "it was to go with its creator, which died"
 	}
 	return ""

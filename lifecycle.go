@@ -220,6 +220,9 @@ func (sb *Sandbox) Delete(ctx context.Context) error {
 
 func (sb *Sandbox) delete(ctx context.Context) error {
 	before := sb.known()
+	sb.mu.Lock()
+	sb.owner = sb.m.store.Self() // from now on it is the remover's, whoever made it
+	sb.mu.Unlock()
 	// On a full disk this can't be written down; removing makes room. And a
 	// record that is gone may have left a removal that failed half way.
 	err := sb.save(ctx, func(i *Info) { i.Status = StateDeleted })
