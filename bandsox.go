@@ -49,6 +49,9 @@ type Config struct {
 	// Progress is told how long work goes on: what is being done, how much of
 	// how much (0: unknown). It may be called from several goroutines.
 	Progress func(what string, done, total int64)
+	// MemoryOvercommit is how many times the memory that the host has to give
+	// may be promised to sandboxes. Default: DefaultMemoryOvercommit.
+	MemoryOvercommit float64
 	// KeepLeftovers leaves to Cleanup what Open would undo by itself: the
 	// sandboxes and files of processes that were killed.
 	KeepLeftovers bool

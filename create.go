@@ -49,7 +49,7 @@ const (
 	minDiskSizeMiB     = 64
 	maxVCPU            = 32
 	maxMemMiB          = 1 << 20
-	maxDiskSizeMiB     = 16 << 20
+	maxDiskSizeMiB     = disk.MaxSizeMiB
 )
 
 // bootTimeout is when a guest that has said nothing is given up. On a busy host
@@ -117,6 +117,9 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err 
 	o.defaults()
 	defer func() { err = fail("create", o.Image, err) }()
 	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := m.admit(ctx, "", o.VCPU, o.MemMiB); err != nil {
 		return nil, err
 	}
 	var undo stack
@@ -215,6 +218,10 @@ func (sb *Sandbox) boot(ctx context.Context, lock *store.FileLock, digest string
 	m := sb.m
 	art, err := m.artifact(ctx)
 	if err != nil {
+		return err
+	}
+	// It may have been cut short when it grew.
+	if err := disk.Grow(m.store.Disk(sb.id), sb.info.DiskSizeMiB); err != nil {
 		return err
 	}
 	times.done("kernel")

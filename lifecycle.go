@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/bandsox/bandsox/internal/wire"
 )
 
 // DefaultGrace is how long programs get between SIGTERM and SIGKILL.
@@ -43,6 +41,11 @@ func (sb *Sandbox) Start(ctx context.Context) error {
 }
 
 func (sb *Sandbox) start(ctx context.Context, op operation) (err error) {
+	if info := sb.known(); info.Status != StateRunning {
+		if err := sb.m.admit(ctx, sb.id, info.VCPU, info.MemMiB); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(sb.m.store.Machine(sb.id), 0o700); err != nil {
 		return err
 	}
@@ -281,16 +284,3 @@ func (sb *Sandbox) Console(ctx context.Context) (io.ReadCloser, error) {
 type eof struct{}
 
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
-
-// Stats are live figures of a running sandbox.
-type Stats = wire.Stats
-
-// Stats returns live figures of a running sandbox.
-func (sb *Sandbox) Stats(ctx context.Context) (Stats, error) {
-	client, err := sb.peek(ctx)
-	if err != nil {
-		return Stats{}, fail("stats", sb.id, err)
-	}
-	s, err := client.Stats(ctx)
-	return s, fail("stats", sb.id, err)
-}

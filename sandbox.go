@@ -33,6 +33,7 @@ type Sandbox struct {
 	used    time.Time       // when it was used last, for its idle timeout
 	acting  bool            // the timekeeper is at work on it
 	notTill time.Time       // the timekeeper failed, and tries again then
+	sample  sample          // what the last percentage of its CPU was made of
 }
 
 func newSandbox(m *Manager, info Info, owner store.Owner) *Sandbox {

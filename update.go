@@ -23,6 +23,9 @@ type Update struct {
 	TTL             *time.Duration     // from now; 0: it lives for good
 	IdleTimeout     *time.Duration     // counted anew from now; 0: it may be idle for ever
 	IdleAction      *IdleAction
+	// DiskSizeMiB grows the disk, at once if it runs, else with its next start.
+	// The size it has already finishes a growth that was cut short.
+	DiskSizeMiB *int
 }
 
 const (
@@ -38,15 +41,20 @@ func (sb *Sandbox) Update(ctx context.Context, u Update) error {
 		if err != nil {
 			return err
 		}
+		before := sb.known().DiskSizeMiB
 		step("update")
 		err = sb.wish(ctx, func(i *Info) {
 			i.Name, i.Metadata, i.Labels, i.Env = next.Name, next.Metadata, next.Labels, next.Env
+			i.DiskSizeMiB = next.DiskSizeMiB
 			i.ExpiresAt, i.IdleTimeout, i.IdleAction, i.LastUsed = next.ExpiresAt, next.IdleTimeout, next.IdleAction, next.LastUsed
 		})
 		if err == nil && u.IdleTimeout != nil {
 			sb.touch(ctx)
 		}
 		step("updated")
+		if err == nil && u.DiskSizeMiB != nil {
+			return sb.growDisk(ctx, before)
+		}
 		return err
 	})
 }
@@ -82,6 +90,12 @@ func (u Update) apply(info Info, now time.Time) (Info, error) {
 	}
 	if info.IdleTimeout > 0 && info.IdleAction == "" {
 		info.IdleAction = IdlePause
+	}
+	if u.DiskSizeMiB != nil {
+		if err := checkGrow(info, *u.DiskSizeMiB); err != nil {
+			return info, err
+		}
+		info.DiskSizeMiB = *u.DiskSizeMiB
 	}
 	if info.LastUsed.IsZero() {
 		info.usedNow()

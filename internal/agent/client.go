@@ -109,6 +109,13 @@ func (c *Client) Stats(ctx context.Context) (wire.Stats, error) {
 	return *s, nil
 }
 
+// Grow waits until the guest sees its disk's device to have size bytes, and
+// makes the file system on it as large as that.
+func (c *Client) Grow(ctx context.Context, size int64) error {
+	_, err := call(ctx, c, wire.Request{Op: wire.OpGrow, Grow: &wire.GrowRequest{Bytes: size}}, pickDone)
+	return err
+}
+
 // Stat describes a file of the guest, itself and not what a symlink leads to.
 func (c *Client) Stat(ctx context.Context, path string) (wire.Stat, error) {
 	s, err := call(ctx, c, wire.Request{Op: wire.OpStat, Stat: &wire.StatRequest{Path: path}}, pickStat)

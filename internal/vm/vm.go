@@ -68,6 +68,9 @@ type Machine interface {
 	Dial(ctx context.Context) (net.Conn, error)
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
+	// ResizeDrive tells the guest that the file of this drive, by its place in
+	// Spec.Drives, has grown to size bytes.
+	ResizeDrive(ctx context.Context, drive int, size int64) error
 	// Halted receives the reason each time the machine stops by itself because
 	// the host can't go on: its disk is full, say. Nothing is lost: once there
 	// is room, Resume lets the machine go on. It may be nil: that never happens.

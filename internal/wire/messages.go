@@ -44,6 +44,7 @@ type Request struct {
 	Signal   *SignalRequest   `json:"signal,omitempty"`
 	Process  *ProcessRequest  `json:"process,omitempty"` // of OpWait, OpInput and OpResize
 	Identity *Identity        `json:"identity,omitempty"`
+	Grow     *GrowRequest     `json:"grow,omitempty"`
 	Read     *ReadRequest     `json:"read,omitempty"`
 	Write    *WriteRequest    `json:"write,omitempty"`
 	Stat     *StatRequest     `json:"stat,omitempty"`
@@ -197,12 +198,23 @@ type Stats struct {
 	UptimeSeconds float64 `json:"uptime_seconds"`
 	MemTotal      int64   `json:"mem_total"` // bytes, as are the rest
 	MemAvailable  int64   `json:"mem_available"`
+	MemCached     int64   `json:"mem_cached"` // of it, what only repeats files
 	DiskTotal     int64   `json:"disk_total"`
 	DiskFree      int64   `json:"disk_free"`
 	CPUSeconds    float64 `json:"cpu_seconds"`
 	LoadAverage   float64 `json:"load_average"`
 	AgentRSS      int64   `json:"agent_rss"`
 	Processes     int     `json:"processes"` // the agent's own list, running
+	Tasks         int     `json:"tasks"`     // all that these have started, threads too; 0: unknown
+}
+
+// OpGrow makes the disk's file system as large as its device.
+const OpGrow Op = "grow"
+
+// GrowRequest waits until the disk's device has Bytes, and grows the file system
+// to it. Done says how many the device has.
+type GrowRequest struct {
+	Bytes int64 `json:"bytes"`
 }
 
 type ReadRequest struct {

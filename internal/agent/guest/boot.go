@@ -50,7 +50,7 @@ func Main() int {
 		if err := b.root(); err != nil {
 			b.fail(&cfg, err)
 		} else {
-			cfg.Cgroup = cgroupDir
+			cfg.Cgroup, cfg.Disk = cgroupDir, b.disk
 		}
 	}
 	if portErr != nil {

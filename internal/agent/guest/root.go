@@ -81,6 +81,11 @@ func (b *boot) root() error {
 	if b.disk, err = os.Open("/disk"); err != nil {
 		return wire.Errorf(wire.Internal, "opening the disk: %w", cause(err))
 	}
+	if !readOnly(diskDevice) && outgrown(diskDevice) { // it grew while the sandbox was stopped
+		if _, err := grow(b.disk, 0); err != nil {
+			b.logf("%v", err)
+		}
+	}
 	if err := switchRoot(); err != nil {
 		return err
 	}

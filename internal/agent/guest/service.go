@@ -41,6 +41,7 @@ type ServeConfig struct {
 
 	Version string      // of the agent, for HelloReply
 	Failure *wire.Error // why this guest can't work, for HelloReply; everything else is refused with it
+	Disk    *os.File    // a directory of the disk's file system, to grow it by
 	Cgroup  string      // cgroup2 directory to use, made if its parent exists; "": none
 	Log     func(format string, args ...any)
 	Greeted func() // called at every hello
@@ -183,6 +184,8 @@ func (s *service) dispatch(st *wire.Stream, req *wire.Request) (*wire.Control, e
 		return done(0, s.signal(req.Signal))
 	case req.Op == wire.OpIdentity && req.Identity != nil:
 		return done(0, s.identify(req.Identity))
+	case req.Op == wire.OpGrow && req.Grow != nil:
+		return done(s.growDisk(req.Grow.Bytes))
 	case req.Op == wire.OpStats:
 		stats := s.stats()
 		return &wire.Control{Stats: &stats}, nil

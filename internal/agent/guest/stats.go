@@ -21,6 +21,11 @@ func readKernel(path string) []byte {
 
 // memory returns the guest's memory in bytes: all of it, and what can be had.
 func memory() (total, available int64) {
+	total, available, _ = memoryInfo()
+	return total, available
+}
+
+func memoryInfo() (total, available, cached int64) {
 	for line := range strings.Lines(string(readKernel("/proc/meminfo"))) {
 		f := strings.Fields(line)
 		if len(f) < 2 {
@@ -32,16 +37,18 @@ func memory() (total, available int64) {
 			total = kib << 10
 		case "MemAvailable:":
 			available = kib << 10
+		case "Cached:", "Buffers:", "SReclaimable:":
+			cached += kib << 10
 		}
 	}
-	return total, available
+	return total, available, cached
 }
 
 func (s *service) stats() wire.Stats {
 	var st wire.Stats
 	st.UptimeSeconds = float(field(readKernel("/proc/uptime"), 0))
 	st.LoadAverage = float(field(readKernel("/proc/loadavg"), 0))
-	st.MemTotal, st.MemAvailable = memory()
+	st.MemTotal, st.MemAvailable, st.MemCached = memoryInfo()
 	var fs unix.Statfs_t
 	if unix.Statfs(s.path("/"), &fs) == nil {
 		st.DiskTotal = int64(fs.Blocks) * int64(fs.Bsize)
@@ -56,6 +63,9 @@ func (s *service) stats() wire.Stats {
 	}
 	pages, _ := strconv.ParseInt(field(readKernel("/proc/self/statm"), 1), 10, 64)
 	st.AgentRSS = pages * int64(os.Getpagesize())
+	if s.cgroups != nil {
+		st.Tasks, _ = strconv.Atoi(field(readKernel(s.cgroups.dir+"/pids.current"), 0))
+	}
 	s.mu.Lock()
 	st.Processes = len(s.procs) - len(s.ended)
 	s.mu.Unlock()

@@ -88,7 +88,7 @@ func arguments(s vm.Spec, accel string, qmpFD, agentFD int) []string {
 // system would give up and take what was written with it.
 func drives(ds []vm.Drive) (a []string) {
 	for i, d := range ds {
-		id := "drive" + strconv.Itoa(i)
+		id := driveName(i)
 		node, _ := json.Marshal(map[string]any{ // JSON: a path may hold commas
 			"driver": "file", "node-name": id, "filename": d.Path,
 			"read-only": d.ReadOnly, "discard": "unmap",
@@ -98,6 +98,8 @@ func drives(ds []vm.Drive) (a []string) {
 	}
 	return a
 }
+
+func driveName(i int) string { return "drive" + strconv.Itoa(i) }
 
 func socketFD(id string, fd int) string {
 	return fmt.Sprintf("socket,id=%s,fd=%d,server=on,wait=off", id, fd)

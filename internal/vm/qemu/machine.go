@@ -260,6 +260,11 @@ func (m *machine) Pause(ctx context.Context) error { return m.command(ctx, "paus
 // Resume lets them go on.
 func (m *machine) Resume(ctx context.Context) error { return m.command(ctx, "resuming", "cont", nil) }
 
+// ResizeDrive makes QEMU look at the drive's file again and tell the guest.
+func (m *machine) ResizeDrive(ctx context.Context, drive int, size int64) error {
+	return m.command(ctx, "resizing a drive of", "block_resize", map[string]any{"node-name": driveName(drive), "size": size})
+}
+
 // command runs one QMP command on a machine that lives.
 func (m *machine) command(ctx context.Context, doing, command string, args any) error {
 	err := m.withQMP(ctx, func(q *qmp) error { return q.do(ctx, command, args, nil) })

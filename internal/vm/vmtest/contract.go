@@ -35,6 +35,7 @@ func Run(t *testing.T, newDriver func() vm.Driver, e Env) {
 		{"SurvivesKill", e.Can.Drives, (*suite).survivesKill},
 		{"BadDrives", e.Can.Drives && e.Can.Kernel, (*suite).badDrives},
 		{"Space", e.Can.Drives, (*suite).space},
+		{"Grow", e.Can.Drives, (*suite).grow},
 		{"Scratch", e.Can.Drives && e.Can.Kernel, (*suite).scratch},
 		{"Leavers", true, (*suite).leavers},
 		{"Replay", true, (*suite).replay},

@@ -265,6 +265,9 @@ func (m *processMachine) signal(s syscall.Signal) error {
 func (m *processMachine) Pause(context.Context) error  { return m.signal(syscall.SIGSTOP) }
 func (m *processMachine) Resume(context.Context) error { return m.signal(syscall.SIGCONT) }
 
+// ResizeDrive has no guest to tell: the agent's files are the host's.
+func (m *processMachine) ResizeDrive(context.Context, int, int64) error { return m.signal(0) }
+
 func (m *processMachine) Console(context.Context) (io.ReadCloser, error) {
 	return os.Open(filepath.Join(m.h.Dir, "console.log"))
 }
