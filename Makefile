@@ -31,7 +31,7 @@ build: agent ## build bin/bandsox with the guest agent inside (the default)
 	@$(BUILD) -ldflags '$(LINK)' -o bin/ ./cmd/bandsox ./examples/try
 
 agent:
-	@GOOS=linux GOARCH=$(ARCH) $(BUILD) -ldflags '$(LINK)' -o agentbin/bandsox-agent-$(ARCH) ./cmd/bandsox-agent
+	@GOOS=linux GOARCH=$(ARCH) $(BUILD) -ldflags '$(LINK) -funcalign=16' -o agentbin/bandsox-agent-$(ARCH) ./cmd/bandsox-agent
 
 try: ## set up this machine and run a program in a microVM
 	@scripts/phase.sh setup "the packages that this takes" scripts/setup.sh try
