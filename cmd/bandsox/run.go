@@ -217,16 +217,27 @@ when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.
 func newExec(a *app) *cobra.Command {
 	var program programFlags
 	var env, envFiles []string
+	var detach bool
 	cmd := &cobra.Command{
-		Use:               "exec [flags] SANDBOX COMMAND [ARG...]",
-		Short:             "Run a program in a running sandbox",
-		Long:              `Run a program in a running sandbox. Exit codes are those of bandsox run.`,
+		Use:   "exec [flags] SANDBOX COMMAND [ARG...]",
+		Short: "Run a program in a running sandbox",
+		Long: `Run a program in a running sandbox. Exit codes are those of bandsox run.
+
+With --detach it is left running, with -i its input open, and its id printed:
+for bandsox attach and bandsox top.`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			vars, err := parseEnv(envFiles, env)
 			if err != nil {
 				return err
+			}
+			if detach {
+				return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+					c := sb.Command(args[1], args[2:]...)
+					c.Env = envPairs(vars)
+					return a.detached(cmd.Context(), program, c)
+				})
 			}
 			j, err := a.newJob(program)
 			if err != nil {
@@ -251,6 +262,7 @@ func newExec(a *app) *cobra.Command {
 		},
 	}
 	program.add(cmd)
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave it running and print its id")
 	cmd.Flags().StringArrayVarP(&env, "env", "e", nil, "KEY=VALUE, or KEY to pass this one on; repeatable")
 	cmd.Flags().StringArrayVar(&envFiles, "env-file", nil, "file of KEY=VALUE lines; repeatable")
 	return cmd

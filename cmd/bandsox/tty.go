@@ -39,12 +39,20 @@ func (t *localTTY) connect(cmd *bandsox.Cmd) {
 	if v, ok := os.LookupEnv("TERM"); ok {
 		cmd.Env = append(cmd.Env, "TERM="+v)
 	}
+	t.lend(cmd.Stdin != nil, cmd.Resize)
+}
+
+func (t *localTTY) isTerminal() bool { return term.IsTerminal(t.fd) }
+
+// lend has resize told our size whenever it changes and, if keys is set, every
+// key reach the program as it is.
+func (t *localTTY) lend(keys bool, resize func(bandsox.Size) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.restored {
 		return
 	}
-	if cmd.Stdin != nil {
+	if keys {
 		if old, err := term.MakeRaw(t.fd); err == nil {
 			t.old = old
 		}
@@ -53,7 +61,7 @@ func (t *localTTY) connect(cmd *bandsox.Cmd) {
 	signal.Notify(t.sizes, syscall.SIGWINCH)
 	go func() {
 		for range t.sizes {
-			_ = cmd.Resize(t.size())
+			_ = resize(t.size())
 		}
 	}()
 }
