@@ -22,6 +22,9 @@ const (
 // states are all states, in the order of the table's columns.
 var states = [...]State{StateCreating, StateRunning, StatePaused, StateStopped, StateFailed, StateDeleted}
 
+// States are all states there are.
+func States() []State { return slices.Clone(states[:]) }
+
 // operation is what is done to a sandbox.
 type operation string
 

@@ -88,7 +88,8 @@ container image, with its own kernel, to run code in that you don't trust.
 	root.AddCommand(
 		newRun(a), newCreate(a), newExec(a), newTop(a), newAttach(a), newTerminal(a), newCopy(a),
 		newList(a), newInspect(a), newLogs(a),
-		newStart(a), newStop(a), newPause(a), newResume(a), newKill(a), newRemove(a),
+		newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newKill(a), newRemove(a),
+		newUpdate(a), newRename(a), newWait(a),
 		newImage(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
 	)
 	return root

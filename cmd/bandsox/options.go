@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -21,8 +23,12 @@ type createFlags struct {
 	disk     sizeMiB
 	env      []string
 	envFiles []string
-	labels   []string
 	pull     string
+	metadata []string
+	labels   []string
+	ttl      duration
+	idle     duration
+	idleDo   string
 }
 
 func (c *createFlags) add(f *pflag.FlagSet, memDefault int) {
@@ -33,7 +39,11 @@ func (c *createFlags) add(f *pflag.FlagSet, memDefault int) {
 	f.Var(&c.disk, "disk-size", "disk in MiB, or with a unit: the most it can hold, not what it takes")
 	f.StringArrayVarP(&c.env, "env", "e", nil, "KEY=VALUE, or KEY to pass this one on; repeatable")
 	f.StringArrayVar(&c.envFiles, "env-file", nil, "file of KEY=VALUE lines; repeatable")
-	f.StringArrayVar(&c.labels, "metadata", nil, "KEY=VALUE to remember with the sandbox; repeatable")
+	f.StringArrayVar(&c.metadata, "metadata", nil, "KEY=VALUE, or a JSON object, to remember with the sandbox; repeatable")
+	f.StringArrayVar(&c.labels, "label", nil, "KEY=VALUE to list by; repeatable")
+	f.Var(&c.ttl, "ttl", "delete it after this long, whatever it does: 10m, 24h")
+	f.Var(&c.idle, "idle-timeout", "do --idle-action when nothing used it for this long: 5m, 1h")
+	f.StringVar(&c.idleDo, "idle-action", "", "pause (its next use resumes it), stop or delete (default pause)")
 	f.StringVar(&c.pull, "pull", "missing", "look for the image outside the local store: missing, always or never")
 }
 
@@ -48,18 +58,58 @@ func (c *createFlags) options(image string) (bandsox.CreateOptions, error) {
 	if err != nil {
 		return bandsox.CreateOptions{}, err
 	}
-	metadata := map[string]any{}
+	metadata, err := parseMetadata(c.metadata)
+	if err != nil {
+		return bandsox.CreateOptions{}, err
+	}
+	labels := map[string]string{}
 	for _, l := range c.labels {
 		k, v, ok := strings.Cut(l, "=")
 		if !ok || k == "" {
-			return bandsox.CreateOptions{}, usageError("--metadata %q: must be KEY=VALUE", l)
+			return bandsox.CreateOptions{}, usageError("--label %q: must be KEY=VALUE", l)
 		}
-		metadata[k] = v
+		labels[k] = v
 	}
 	return bandsox.CreateOptions{
 		Image: image, Name: c.name, VCPU: c.vcpu, MemMiB: int(c.mem), DiskSizeMiB: int(c.disk),
-		Env: env, Metadata: metadata, Pull: bandsox.PullPolicy(c.pull),
+		Env: env, Metadata: metadata, Labels: labels, Pull: bandsox.PullPolicy(c.pull),
+		TTL: time.Duration(c.ttl), IdleTimeout: time.Duration(c.idle), IdleAction: bandsox.IdleAction(c.idleDo),
 	}, nil
+}
+
+// parseMetadata reads KEY=VALUE, whose value is text, and JSON objects; of a
+// key given twice the last one is taken. KEY- is a key to take away: nil.
+func parseMetadata(list []string) (map[string]any, error) {
+	metadata := map[string]any{}
+	for _, arg := range list {
+		if strings.HasPrefix(arg, "{") {
+			var more map[string]any
+			if err := json.Unmarshal([]byte(arg), &more); err != nil {
+				return nil, usageError("--metadata: not a JSON object: %w", err)
+			}
+			maps.Copy(metadata, more)
+			continue
+		}
+		k, v, err := pair("--metadata", arg)
+		if err != nil {
+			return nil, err
+		}
+		if metadata[k] = nil; v != nil {
+			metadata[k] = *v
+		}
+	}
+	return metadata, nil
+}
+
+// pair is KEY=VALUE, or KEY- for a key to take away: no value.
+func pair(flag, arg string) (string, *string, error) {
+	if k, v, ok := strings.Cut(arg, "="); ok && k != "" {
+		return k, &v, nil
+	}
+	if k, ok := strings.CutSuffix(arg, "-"); ok && k != "" {
+		return k, nil, nil
+	}
+	return "", nil, usageError("%s %q: must be KEY=VALUE", flag, arg)
 }
 
 // sizeMiB is a size flag: MiB, or a number with k, m, g or t behind it.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,11 +42,19 @@ func newCreate(a *app) *cobra.Command {
 
 func newList(a *app) *cobra.Command {
 	var all, asJSON, idsOnly bool
+	var filters []string
 	cmd := &cobra.Command{
 		Use: "ps", Aliases: []string{"list", "ls"}, Short: "List sandboxes", Args: cobra.NoArgs,
+		Example: `  bandsox ps --filter label=team=red
+  bandsox ps --filter state=stopped --filter metadata.owner.name=ann`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := listOptions(filters)
+			if err != nil {
+				return err
+			}
+			all = all || len(o.States) > 0
 			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
-				list, err := m.List(cmd.Context(), bandsox.ListOptions{})
+				list, err := m.List(cmd.Context(), o)
 				if err != nil {
 					return err
 				}
@@ -74,7 +84,29 @@ func newList(a *app) *cobra.Command {
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "stopped and failed ones too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&idsOnly, "ids", false, "print ids only")
+	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "state=STATE, label=KEY=VALUE or metadata.KEY=VALUE (dots look inside); repeatable")
 	return cmd
+}
+
+// listOptions reads filters; of several states any will do, of the rest all must fit.
+func listOptions(filters []string) (bandsox.ListOptions, error) {
+	o := bandsox.ListOptions{Labels: map[string]string{}, Metadata: map[string]any{}}
+	for _, f := range filters {
+		what, value, _ := strings.Cut(f, "=")
+		key, isMeta := strings.CutPrefix(what, "metadata.")
+		label, labelValue, isLabel := strings.Cut(value, "=")
+		switch {
+		case what == "state" && slices.Contains(bandsox.States(), bandsox.State(value)):
+			o.States = append(o.States, bandsox.State(value))
+		case what == "label" && isLabel && label != "":
+			o.Labels[label] = labelValue
+		case isMeta && key != "" && strings.Contains(f, "="):
+			o.Metadata[key] = value
+		default:
+			return o, usageError("--filter %q: must be state=STATE, label=KEY=VALUE or metadata.KEY=VALUE", f)
+		}
+	}
+	return o, nil
 }
 
 func newInspect(a *app) *cobra.Command {
