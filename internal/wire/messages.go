@@ -48,7 +48,12 @@ type Request struct {
 	Read     *ReadRequest     `json:"read,omitempty"`
 	Write    *WriteRequest    `json:"write,omitempty"`
 	Stat     *StatRequest     `json:"stat,omitempty"`
-	Tree     *TreeRequest     `json:"tree,omitempty"` // of OpTreeRead and OpTreeWrite
+	Find     *FindRequest     `json:"find,omitempty"`
+	Search   *SearchRequest   `json:"search,omitempty"`
+	Lines    *LinesRequest    `json:"lines,omitempty"`
+	Watch    *WatchRequest    `json:"watch,omitempty"`
+	Change   *ChangeRequest   `json:"change,omitempty"` // of OpMkdir and the like
+	Tree     *TreeRequest     `json:"tree,omitempty"`   // of OpTreeRead and OpTreeWrite
 	Shutdown *ShutdownRequest `json:"shutdown,omitempty"`
 }
 
@@ -61,7 +66,8 @@ type Request struct {
 // stream; guest answers Done. With Partial the guest says first, by a Stat, how
 // much it has. OpTreeRead: Stat, KindData that a TreeReader unpacks, Done.
 // OpTreeWrite: host sends KindData of a TreeWriter then end of stream; guest
-// answers Done. OpProcesses: Processes, some at a time, then
+// answers Done. OpFind, OpSearch and OpLines: KindData that are Records, then
+// Done; OpWatch: the same after a Stat. OpProcesses: Processes, some at a time, then
 // Done. OpInput: host sends KindData then end of stream; guest answers Done when
 // the process has them, or will as soon as it reads. OpWait: Exit. OpStats,
 // OpStat, OpSignal, OpIdentity, OpResize and OpShutdown are answered with one

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -18,6 +19,9 @@ const chunk = wire.MaxData
 func (s *service) stat(path string) (wire.Stat, error) {
 	full := s.path(path)
 	fi, err := os.Lstat(full)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return wire.Stat{}, wire.Errorf(wire.NotFound, "looking at %q: %v", path, syscall.ENOTDIR)
+	}
 	if err != nil {
 		return wire.Stat{}, fileError("looking at", path, err)
 	}
@@ -27,25 +31,11 @@ func (s *service) stat(path string) (wire.Stat, error) {
 func statOf(path, full string, fi fs.FileInfo) wire.Stat {
 	st := fi.Sys().(*syscall.Stat_t)
 	r := wire.Stat{
-		Path: path, Size: st.Size, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
+		Path: path, Type: typeOf(st.Mode), Size: st.Size, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
 		Mtime: time.Unix(st.Mtim.Unix()).UTC(), Inode: st.Ino,
 	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		r.Type = "dir"
-	case unix.S_IFLNK:
-		r.Type = "symlink"
+	if r.Type == "symlink" {
 		r.Target, _ = os.Readlink(full)
-	case unix.S_IFCHR:
-		r.Type = "char"
-	case unix.S_IFBLK:
-		r.Type = "block"
-	case unix.S_IFIFO:
-		r.Type = "fifo"
-	case unix.S_IFSOCK:
-		r.Type = "socket"
-	default:
-		r.Type = "file"
 	}
 	return r
 }

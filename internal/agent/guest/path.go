@@ -44,8 +44,14 @@ func fileError(doing, path string, err error) error {
 			}
 		}
 	}
+	if len(path) > maxQuoted {
+		path = path[:maxQuoted/2] + "…" + path[len(path)-maxQuoted/2:]
+	}
 	return wire.Errorf(code, "%s %q: %w", doing, path, cause(err))
 }
+
+// maxQuoted keeps what is wrong with a path from being lost behind it.
+const maxQuoted = 512
 
 // cause is err without the operation and path that package os adds.
 func cause(err error) error {

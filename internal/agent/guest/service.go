@@ -196,6 +196,16 @@ func (s *service) dispatch(st *wire.Stream, req *wire.Request) (*wire.Control, e
 		return done(s.read(st, req.Read))
 	case req.Op == wire.OpWrite && req.Write != nil:
 		return done(s.write(st, req.Write))
+	case req.Op == wire.OpFind && req.Find != nil:
+		return done(s.find(st, req.Find))
+	case req.Op == wire.OpSearch && req.Search != nil:
+		return done(s.search(st, req.Search))
+	case req.Op == wire.OpLines && req.Lines != nil:
+		return done(s.lines(st, req.Lines))
+	case req.Op == wire.OpWatch && req.Watch != nil:
+		return done(s.watch(st, req.Watch))
+	case req.Change != nil:
+		return done(s.change(req.Op, req.Change))
 	case req.Op == wire.OpTreeRead && req.Tree != nil:
 		return done(s.readTree(st, req.Tree))
 	case req.Op == wire.OpTreeWrite && req.Tree != nil:
