@@ -34,7 +34,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each thing is measured")
 	out := flag.String("json", "bench/result.json", "where the figures go as JSON")
 	bin := flag.String("bandsox", "bin/bandsox", "the program that is compared with docker's")
-	only := flag.String("only", "", "measure one part alone: base, create, exec or docker")
+	only := flag.String("only", "", "measure one part alone: base, create, exec, files or docker")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -95,6 +95,12 @@ func bench(ctx context.Context, rounds int, out, bin, only string) (err error) {
 	if wanted("exec") {
 		say("exec and streams")
 		if err := benchExec(ctx, r, m, in, b, rounds); err != nil {
+			return err
+		}
+	}
+	if wanted("files") {
+		say("files")
+		if err := benchFiles(ctx, r, m, in, b, min(rounds, 3)); err != nil {
 			return err
 		}
 	}

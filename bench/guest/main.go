@@ -83,7 +83,8 @@ func echo(r io.Reader, w io.Writer) error {
 }
 
 // port serves a virtio-serial port: 'e' is answered by 'e'; 'g' and eight
-// decimal digits by so many bytes of a file in memory.
+// decimal digits by so many bytes of a file in memory; 't', eight digits and so
+// many bytes for such a file by 't'.
 func port(name string) error {
 	paths, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
 	for _, p := range paths {
@@ -135,6 +136,28 @@ func giveFile(w io.Writer, n int64) error {
 	return nil
 }
 
+// takeFile reads n bytes into a file in memory and says so by a byte.
+func takeFile(w io.Writer, r io.Reader, n int64) error {
+	f, err := os.Create("/dev/shm/sink")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf := make([]byte, 64<<10)
+	for n > 0 {
+		k, err := r.Read(buf[:min(n, int64(len(buf)))])
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(buf[:k]); err != nil {
+			return err
+		}
+		n -= int64(k)
+	}
+	_, err = w.Write([]byte{'t'})
+	return err
+}
+
 // patient reads from a port, where nobody at the other end looks like the end.
 type patient struct{ f *os.File }
 
@@ -160,7 +183,11 @@ func servePort(f *os.File) error {
 			if _, err := f.Write(word[:1]); err != nil {
 				return err
 			}
-		case 'g':
+		case 'g', 't':
+			do := giveFile
+			if word[0] == 't' {
+				do = func(w io.Writer, n int64) error { return takeFile(w, in, n) }
+			}
 			if _, err := io.ReadFull(in, word[1:]); err != nil {
 				return err
 			}
@@ -168,7 +195,7 @@ func servePort(f *os.File) error {
 			if err != nil {
 				return err
 			}
-			if err := giveFile(f, n); err != nil {
+			if err := do(f, n); err != nil {
 				return err
 			}
 		default:

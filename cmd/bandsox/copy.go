@@ -28,7 +28,7 @@ type copier struct {
 }
 
 func newCopy(a *app) *cobra.Command {
-	var archive, follow, quiet, force bool
+	var archive, follow, force bool
 	cmd := &cobra.Command{
 		Use:   "cp [OPTIONS] SANDBOX:PATH LOCAL | LOCAL SANDBOX:PATH",
 		Short: "Copy files and directories into or out of a running sandbox",
@@ -57,7 +57,7 @@ and setuid bits stay behind.`,
 			}
 			return a.withSandbox(cmd.Context(), ref, func(sb *bandsox.Sandbox) error {
 				c := &copier{ctx: cmd.Context(), sb: sb, archive: archive, follow: follow}
-				if !quiet && (force || term.IsTerminal(int(os.Stderr.Fd()))) {
+				if !a.quiet && (force || term.IsTerminal(int(os.Stderr.Fd()))) {
 					p := newProgress(os.Stderr)
 					defer p.finish()
 					c.progress = func(done, total int64) { p.update("copying", done, total) }
@@ -72,7 +72,6 @@ and setuid bits stay behind.`,
 	cmd.Flags().BoolVarP(&archive, "archive", "a", false, "keep numeric owners")
 	cmd.Flags().BoolVarP(&follow, "follow-link", "L", false, "copy what SOURCE leads to, if it is a symlink")
 	cmd.Flags().BoolVar(&force, "progress", false, "show progress though standard error is not a terminal")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
 	return cmd
 }
 

@@ -209,6 +209,9 @@ func (t *treeSender) file(fd int, e *wire.Entry, st *unix.Stat_t) error {
 		}
 	}
 	t.total += e.Size
+	if e.Size < chunk {
+		return nil // read at once
+	}
 	var now unix.Stat_t
 	if unix.Fstat(fd, &now) == nil && (now.Size != st.Size || now.Mtim != st.Mtim) {
 		return t.w.Warn("%s: it changed while it was read: %d bytes of %d were copied", e.Path, e.Size, now.Size)

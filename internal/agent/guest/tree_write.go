@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -32,12 +33,14 @@ type treeTaker struct {
 
 	dir     int    // of the last entry
 	dirPath string // its path; "." is the root
+	plain   bool   // what is made in it is ours, and has the mode it is made with
+	umask   uint32
 	total   int64
 }
 
 // writeTree writes what the stream carries below r.Path.
 func (s *service) writeTree(st *wire.Stream, r *wire.TreeRequest) (int64, error) {
-	t := &treeTaker{chown: os.Geteuid() == 0, dir: -1}
+	t := &treeTaker{chown: os.Geteuid() == 0, dir: -1, umask: umask()}
 	if r.User != "" {
 		id, err := lookupUser(r.User, s.readSmall("/etc/passwd"), s.readSmall("/etc/group"))
 		if err != nil {
@@ -109,7 +112,29 @@ func (t *treeTaker) enter(path string) (name string, err error) {
 	}
 	t.leave()
 	t.dir, t.dirPath = fd, strings.Clone(dir)
+	var st unix.Stat_t
+	t.plain = unix.Fstat(fd, &st) == nil && st.Mode&unix.S_ISGID == 0
 	return name, nil
+}
+
+// umask is the process's, as the kernel tells it: to ask by changing it would
+// change it for what is started meanwhile.
+func umask() uint32 {
+	_, rest, _ := strings.Cut(string(readKernel("/proc/self/status")), "\nUmask:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	mask, err := strconv.ParseUint(line, 8, 32)
+	if err != nil {
+		return 0o777
+	}
+	return uint32(mask)
+}
+
+// asMade says that a file needs no change of owner and mode if it is made with
+// its mode: each is a write to the file system's journal, and those are most of
+// what a small file costs.
+func (t *treeTaker) asMade(e *wire.Entry) bool {
+	ours := !t.chown || e.UID == 0 && e.GID == 0
+	return t.plain && ours && e.Mode&(0o7000|t.umask) == 0 && len(e.Xattrs) == 0
 }
 
 // beneath opens a directory of the tree, and makes what leads to it.
@@ -223,14 +248,18 @@ func (t *treeTaker) place(name string, create func(name string) error) error {
 func tempName(name string) string { return "." + name[:min(len(name), 200)] + "." + random() }
 
 func (t *treeTaker) file(name string, e *wire.Entry) error {
+	mode, dress := uint32(0o600), t.dress
+	if t.asMade(e) {
+		mode, dress = e.Mode, func(fd int, e *wire.Entry) error { return futimens(fd, times(e)) }
+	}
 	return t.place(name, func(name string) error {
-		fd, err := unix.Openat(t.dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err := unix.Openat(t.dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 		if err != nil {
 			return err
 		}
 		err = t.content(fd)
 		if err == nil {
-			err = t.dress(fd, e)
+			err = dress(fd, e)
 		}
 		unix.Close(fd)
 		if err != nil {
