@@ -6,7 +6,8 @@ MAKEFLAGS   += --no-print-directory
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 ARCH     ?= $(shell go env GOARCH)
-FUZZTIME ?= 10s
+FUZZTIME  ?= 10s
+CHAOSTIME ?= 10m
 PREFIX   ?= /usr/local
 
 # The version is linked in by -X, so Go need not ask git again (and fail where
@@ -21,7 +22,7 @@ BUILDENV := CGO_ENABLED=0 GOFLAGS='-buildvcs=false -trimpath'
 LINTENV  ?= $(BUILDENV)
 
 .DEFAULT_GOAL := build
-.PHONY: help build agent try test test-short lint fmt fuzz bench install release clean
+.PHONY: help build agent try test test-short chaos lint fmt fuzz bench install release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ test: ## run every test this machine can run, and say what was skipped and why
 
 test-short: ## run the tests that need no root, network or VM (under 30 s)
 	@go test -short ./...
+
+chaos: ## kill managers and machines at random for CHAOSTIME (10m)
+	@scripts/chaos.sh $(CHAOSTIME)
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \

@@ -51,14 +51,17 @@ const settling = 16
 // settleAll settles every sandbox for an owner. Of many that share, each
 // settles only what is half done, or overdue.
 func (m *Manager) settleAll(ctx context.Context, rows []store.Sandbox) error {
-	var list []*Sandbox
+	list := m.known()
 	for _, row := range rows {
+		if !m.cfg.Shared {
+			break
+		}
 		info, err := decode(row)
 		if err != nil || info.Status == StateDeleted || info.Status == StateCreating || overdue(info.ExpiresAt) {
 			continue
 		}
 		idle := info.Status == StateRunning && info.IdleTimeout > 0 && overdue(info.LastUsed.Add(2*info.IdleTimeout))
-		if m.cfg.Shared && info.Doing == "" && !idle {
+		if info.Doing == "" && !idle {
 			continue
 		}
 		if sb, err := m.get(ctx, row.ID); err == nil {
@@ -79,7 +82,11 @@ func (m *Manager) settleAll(ctx context.Context, rows []store.Sandbox) error {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, settling)
 	for _, sb := range list {
-		if info := sb.known(); info.Machine == nil && info.Doing == "" && len(of[sb.id]) == 0 {
+		info := sb.known()
+		if info.Status == StateDeleted || info.Status == StateCreating {
+			continue // it could not be removed
+		}
+		if info.Machine == nil && info.Doing == "" && len(of[sb.id]) == 0 {
 			continue // it is stopped, and true
 		}
 		slots <- struct{}{}

@@ -89,7 +89,7 @@ func (m *Manager) reclaim(ctx context.Context, dryRun bool) ([]Leftover, error) 
 			}
 		}
 	}
-	scratch, err := m.sweepScratch(dryRun)
+	scratch, err := m.sweepScratch(ctx, dryRun)
 	return append(found, scratch...), err
 }
 
@@ -103,7 +103,7 @@ func (m *Manager) undo(ctx context.Context, rows []store.Sandbox) error {
 			}
 		}
 	}
-	_, err := m.sweepScratch(false)
+	_, err := m.sweepScratch(ctx, false)
 	return err
 }
 
@@ -113,22 +113,17 @@ func (m *Manager) abandoned(row store.Sandbox) string {
 	if err == nil && info.Status != StateCreating && overdue(info.ExpiresAt) {
 		return "its time to live is over"
 	}
-	alive := row.Owner.Alive()
 	// An owner that has just come has begun nothing yet, and nobody else is there.
-	underWay := alive && !m.loading
-	switch State(row.State) {
-	case StateCreating:
-		if !underWay {
-			return "its creator died"
-		}
-		return ""
-	case StateDeleted:
-		if !underWay {
-			return "its removal was cut short"
-		}
+	underWay := func() bool { return !m.loading && row.Owner.Alive() }
+	switch state := State(row.State); {
+	case state == StateCreating && !underWay():
+		return "its creator died"
+	case state == StateDeleted && !underWay():
+		return "its removal was cut short"
+	case state == StateCreating || state == StateDeleted:
 		return ""
 	}
-	if err == nil && info.AutoRemove && !alive {
+	if err == nil && info.AutoRemove && !row.Owner.Alive() {
 		return "it was to go with its creator, which died"
 	}
 	return ""
@@ -162,7 +157,7 @@ func (m *Manager) killAll(ctx context.Context, handles []vm.Handle) error {
 	return nil
 }
 
-func (m *Manager) sweepScratch(dryRun bool) ([]Leftover, error) {
+func (m *Manager) sweepScratch(ctx context.Context, dryRun bool) ([]Leftover, error) {
 	dead, err := m.store.DeadScratch()
 	if err != nil {
 		return nil, err
@@ -171,6 +166,13 @@ func (m *Manager) sweepScratch(dryRun bool) ([]Leftover, error) {
 	for _, path := range dead {
 		found = append(found, Leftover{"scratch", path, "its process died"})
 		if !dryRun {
+			handles, err := m.driver.Find(ctx, path) // views of stopped sandboxes
+			if err == nil {
+				err = m.killAll(ctx, handles)
+			}
+			if err != nil {
+				return found, err
+			}
 			if err := os.RemoveAll(path); err != nil {
 				return found, err
 			}

@@ -26,6 +26,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv(viewEnv) != "" {
 		os.Exit(view())
 	}
+	if dir := os.Getenv(chaosEnv); dir != "" {
+		os.Unsetenv(chaosEnv)
+		os.Exit(beChaos(dir))
+	}
+	if dir := os.Getenv(scaleEnv); dir != "" {
+		os.Unsetenv(scaleEnv)
+		os.Exit(beMeasured(dir))
+	}
 	vmtest.Main(func() int {
 		code := m.Run()
 		if code == 0 {
@@ -71,10 +79,16 @@ func doToBox(ctx context.Context, m *Manager, do, image string) error {
 	if err != nil {
 		return err
 	}
-	switch do {
-	case "hold":
+	if do == "hold" {
 		fmt.Println("up")
 		select {}
+	}
+	return sbDo(ctx, sb, do)
+}
+
+// sbDo does to a sandbox what a word says.
+func sbDo(ctx context.Context, sb *Sandbox, do string) error {
+	switch do {
 	case "start":
 		return sb.Start(ctx)
 	case "stop":

@@ -34,7 +34,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each thing is measured")
 	out := flag.String("json", "bench/result.json", "where the figures go as JSON")
 	bin := flag.String("bandsox", "bin/bandsox", "the program that is compared with docker's")
-	only := flag.String("only", "", "measure one part alone: base, create, exec, files or docker")
+	only := flag.String("only", "", "measure one part alone: base, create, exec, files, scale or docker")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -53,6 +53,16 @@ func bench(ctx context.Context, rounds int, out, bin, only string) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	r := &report{Time: time.Now(), Host: hostLine()}
+
+	if wanted("scale") {
+		say("a manager of many sandboxes")
+		if err := benchScale(ctx, r); err != nil {
+			return err
+		}
+		if only == "scale" {
+			return errors.Join(r.write(os.Stdout), r.save(out))
+		}
+	}
 
 	say("making the image")
 	in, err := makeInputs(dir)
