@@ -86,7 +86,8 @@ container image, with its own kernel, to run code in that you don't trust.
 	f.BoolVar(&a.verbose, "verbose", false, "log what happens behind the scenes")
 	_ = f.MarkHidden("agent")
 	root.AddCommand(
-		newRun(a), newCreate(a), newExec(a), newTop(a), newAttach(a), newTerminal(a), newCopy(a),
+		newRun(a), newCreate(a), newExec(a), newTop(a), newAttach(a), newTerminal(a),
+		newCopy(a), newLs(a), newFind(a), newGrep(a), newWatch(a),
 		newList(a), newInspect(a), newLogs(a),
 		newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newKill(a), newRemove(a),
 		newUpdate(a), newRename(a), newWait(a),

@@ -44,7 +44,7 @@ func newList(a *app) *cobra.Command {
 	var all, asJSON, idsOnly bool
 	var filters []string
 	cmd := &cobra.Command{
-		Use: "ps", Aliases: []string{"list", "ls"}, Short: "List sandboxes", Args: cobra.NoArgs,
+		Use: "ps", Aliases: []string{"list"}, Short: "List sandboxes", Args: cobra.NoArgs,
 		Example: `  bandsox ps --filter label=team=red
   bandsox ps --filter state=stopped --filter metadata.owner.name=ann`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
