@@ -151,7 +151,7 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 	var errs []error
 	for _, sb := range live {
-		errs = append(errs, sb.release())
+		errs = append(errs, sb.endView(), sb.release())
 	}
 	m.wg.Wait()
 	return fail("close", "", errors.Join(append(errs, m.store.Close())...))

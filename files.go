@@ -18,7 +18,7 @@ type Stat = wire.Stat
 
 // Stat describes a file; a symbolic link itself, not what it leads to.
 func (sb *Sandbox) Stat(ctx context.Context, path string) (Stat, error) {
-	client, err := sb.running(ctx)
+	client, err := sb.reading(ctx)
 	if err != nil {
 		return Stat{}, fail("stat", path, err)
 	}
@@ -53,7 +53,7 @@ func (sb *Sandbox) Open(ctx context.Context, path string) (*File, error) {
 }
 
 func (sb *Sandbox) readStream(ctx context.Context, r wire.ReadRequest) (Stat, io.ReadCloser, error) {
-	client, err := sb.running(ctx)
+	client, err := sb.reading(ctx)
 	if err != nil {
 		return Stat{}, nil, err
 	}

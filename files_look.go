@@ -23,7 +23,7 @@ const maxEntries = 1 << 20
 // Exists reports whether there is something at path, be it a symbolic link that
 // leads nowhere.
 func (sb *Sandbox) Exists(ctx context.Context, path string) (bool, error) {
-	client, err := sb.running(ctx)
+	client, err := sb.reading(ctx)
 	if err != nil {
 		return false, fail("stat", quoted(path), err)
 	}
@@ -147,7 +147,7 @@ type Line = wire.Line
 // of them (0: all). A line longer than 16 KiB is cut, and says so. More than 64 MiB
 // at once are refused.
 func (sb *Sandbox) Lines(ctx context.Context, path string, offset, limit int64) (Lines, error) {
-	client, err := sb.running(ctx)
+	client, err := sb.reading(ctx)
 	if err != nil {
 		return Lines{}, fail("lines", quoted(path), err)
 	}
@@ -168,7 +168,7 @@ func (sb *Sandbox) find(ctx context.Context, op string, r wire.FindRequest) iter
 // path that pathOf finds beside it, else of the one asked for.
 func sequence[T any](ctx context.Context, sb *Sandbox, op, path string, of func(*agent.Client) iter.Seq2[T, error], pathOf func(T) string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		client, err := sb.running(ctx)
+		client, err := sb.reading(ctx)
 		if err != nil {
 			var zero T
 			yield(zero, fail(op, quoted(path), err))

@@ -101,7 +101,7 @@ func (sb *Sandbox) Tar(ctx context.Context, path string, w io.Writer, o CopyOpti
 }
 
 func (sb *Sandbox) get(ctx context.Context, path string, o CopyOptions) (*agent.Tree, error) {
-	client, err := sb.running(ctx)
+	client, err := sb.reading(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,9 @@ func (sb *Sandbox) performing(ctx context.Context, op operation, f func() error)
 	if done, err := sb.permit(op); done || err != nil {
 		return err
 	}
+	if op != opUpdate {
+		sb.closeView()
+	}
 	return f()
 }
 

@@ -27,7 +27,7 @@ type Process struct {
 // Processes lists the processes that were started in the sandbox, oldest
 // first: all that run, up to 512, and the last 256 that ended.
 func (sb *Sandbox) Processes(ctx context.Context) ([]ProcessInfo, error) {
-	client, err := sb.running(ctx)
+	client, err := sb.peek(ctx)
 	if err != nil {
 		return nil, fail("processes", sb.id, err)
 	}

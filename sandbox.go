@@ -21,6 +21,8 @@ type Sandbox struct {
 	op  chan struct{} // full while something changes the state: start, stop, delete…
 	rec sync.Mutex    // held while the record is written
 
+	view *fileView // of a stopped one's files; guarded by op
+
 	mu      sync.Mutex // guards what follows
 	info    Info
 	owner   store.Owner
@@ -241,7 +243,7 @@ func (sb *Sandbox) agentFor(ctx context.Context, op operation) (*agent.Client, e
 	if err := sb.haltedWhy(); err != nil {
 		return nil, err
 	}
-	if op == opUse {
+	if op == opUse || op == opRead {
 		sb.touch(ctx)
 		if info := sb.known(); info.Status == StatePaused && info.AutoResume {
 			if err := sb.resume(ctx); err != nil {
@@ -251,6 +253,9 @@ func (sb *Sandbox) agentFor(ctx context.Context, op operation) (*agent.Client, e
 	}
 	if _, err := sb.permit(op); err != nil {
 		return nil, err
+	}
+	if state := sb.state(); state == StateStopped || state == StateFailed {
+		return sb.viewed(ctx)
 	}
 	return sb.connect(ctx)
 }

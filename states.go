@@ -37,8 +37,9 @@ const (
 	opResume  operation = "resume"
 	opUpdate  operation = "update"
 	opDelete  operation = "delete"
-	opUse     operation = "use"  // run a program, read or write a file
-	opLook    operation = "look" // ask its agent for figures: no use, so it wakes nobody
+	opUse     operation = "use"  // run a program, write a file
+	opRead    operation = "read" // look at files: a stopped sandbox's are read through a view
+	opLook    operation = "look" // ask its agent what runs: no use, so it wakes nobody
 )
 
 // answer is what the table says of an operation in a state.
@@ -68,6 +69,7 @@ var table = []struct {
 	{opUpdate, row(refused, allowed, allowed, allowed, allowed, gone), ""},
 	{opDelete, row(refused, allowed, allowed, allowed, allowed, allowed), StateDeleted},
 	{opUse, row(refused, allowed, refused, refused, refused, gone), ""},
+	{opRead, row(refused, allowed, refused, allowed, allowed, gone), ""},
 	{opLook, row(refused, allowed, refused, refused, refused, gone), ""},
 }
 

@@ -30,6 +30,9 @@ import (
 // machineEnv names the directory of the machine that a process is.
 const machineEnv = "BANDSOX_TEST_MACHINE"
 
+// rootEnv names the directory of its files.
+const rootEnv = "BANDSOX_TEST_ROOT"
+
 // Main lets a test program be the process fake's machine. Call it in TestMain
 // with what shall run otherwise.
 func Main(run func() int) {
@@ -46,7 +49,7 @@ func Main(run func() int) {
 
 // serve is the life of a machine: the agent behind a socket.
 func serve(dir string) error {
-	root := filepath.Join(dir, "root")
+	root := os.Getenv(rootEnv)
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
 	}
@@ -130,9 +133,14 @@ func (processDriver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error)
 	if err != nil {
 		return nil, err
 	}
+	// Its files lie beside its disk, as if they were on it.
+	root := filepath.Join(spec.Dir, "root")
+	if n := len(spec.Drives); n > 0 {
+		root = spec.Drives[n-1].Path + ".files"
+	}
 	began := time.Now()
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), machineEnv+"="+spec.Dir)
+	cmd.Env = append(os.Environ(), machineEnv+"="+spec.Dir, rootEnv+"="+root)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = spec.Dir, console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
