@@ -50,7 +50,7 @@ func report(w io.Writer, err error) int {
 	if e.Hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", strings.ReplaceAll(e.Hint, "\n", "\n      "))
 	}
-	if e.Op == "exec" {
+	if e.Op == "exec" || e.Op == "python" {
 		switch e.Code {
 		case bandsox.CodeNotFound:
 			return exitNotFound

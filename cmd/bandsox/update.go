@@ -15,14 +15,15 @@ func newUpdate(a *app) *cobra.Command {
 	var metadata, labels, env []string
 	var replace bool
 	var ttl, idle duration
+	var disk sizeMiB
 	cmd := &cobra.Command{
-		Use: "update [flags] SANDBOX", Short: "Change a sandbox's name, metadata, labels, environment and times",
-		Long: `Change a sandbox's name, metadata, labels, environment and times.
+		Use: "update [flags] SANDBOX", Short: "Change a sandbox's name, metadata, labels, environment, times and disk size",
+		Long: `Change a sandbox's name, metadata, labels, environment, times and disk size.
 
 Metadata, labels and variables are merged into what is there; KEY- takes one
 away. A JSON object is merged key by key, and its nulls take keys away.
 Variables are those of programs from the sandbox's next start on. A time to live
-counts from now; 0 ends it.`,
+counts from now; 0 ends it. A disk grows while it is used, and can't shrink.`,
 		Example: `  bandsox update --ttl 1h --label team=red box
   bandsox update --metadata '{"owner": {"name": "ann"}}' --metadata old- box`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeSandboxes,
@@ -40,6 +41,9 @@ counts from now; 0 ends it.`,
 			}
 			if changed("idle-action") {
 				u.IdleAction = (*bandsox.IdleAction)(&idleAction)
+			}
+			if size := int(disk); changed("disk-size") {
+				u.DiskSizeMiB = &size
 			}
 			var err error
 			if changed("metadata") {
@@ -68,6 +72,7 @@ counts from now; 0 ends it.`,
 	f.BoolVar(&replace, "replace-metadata", false, "put --metadata in the place of what is there")
 	f.StringArrayVar(&labels, "label", nil, "KEY=VALUE or KEY-; repeatable")
 	f.StringArrayVarP(&env, "env", "e", nil, "KEY=VALUE or KEY-; repeatable")
+	f.Var(&disk, "disk-size", "grow its disk to this, in MiB or with a unit")
 	f.Var(&ttl, "ttl", "delete it after this long, from now; 0: never")
 	f.Var(&idle, "idle-timeout", "do --idle-action when nothing used it for this long; 0: never")
 	f.StringVar(&idleAction, "idle-action", "", "pause (its next use resumes it), stop or delete")
