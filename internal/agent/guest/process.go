@@ -132,6 +132,7 @@ func (p *process) run(timeout time.Duration) {
 	p.s.retire(p)
 	p.ring.finish(exit)
 	close(p.over)
+	p.s.tidy(p) // last: nobody waits for it
 }
 
 func (p *process) result() *wire.Exit {

@@ -311,10 +311,22 @@ func (s *service) retire(p *process) {
 			old.ring.drop()
 		}
 	}
+}
+
+// tidy removes the cgroups of processes that have ended, but those with
+// something still in them.
+func (s *service) tidy(p *process) {
+	s.mu.Lock()
+	left := s.leftover
+	s.leftover = nil
+	s.mu.Unlock()
 	if p.cgroup != nil {
-		s.leftover = append(s.leftover, p.cgroup)
+		left = append(left, p.cgroup)
 	}
-	s.leftover = slices.DeleteFunc(s.leftover, (*cgroup).remove)
+	left = slices.DeleteFunc(left, (*cgroup).remove) // takes the kernel a while: not under the lock
+	s.mu.Lock()
+	s.leftover = append(s.leftover, left...)
+	s.mu.Unlock()
 }
 
 func (s *service) process(id string) (*process, error) {
