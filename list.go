@@ -41,10 +41,11 @@ func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
 	}
 	slices.SortFunc(all, newestFirst)
 	list := []Info{}
-	for _, info := range all {
-		if o.After != "" && newestFirst(info, after) <= 0 || !o.takes(info) {
+	for _, next := range all {
+		if o.After != "" && newestFirst(next, &after) <= 0 || !o.takes(next) {
 			continue
 		}
+		info := *next
 		// The states that are filtered by come after the look at the machine.
 		if info, err = m.trueState(ctx, info); err != nil {
 			return nil, fail("list", info.ID, err)
@@ -60,7 +61,7 @@ func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
 }
 
 // infos are the records: those in memory of an owner, else those on disk.
-func (m *Manager) infos(ctx context.Context) ([]Info, error) {
+func (m *Manager) infos(ctx context.Context) ([]*Info, error) {
 	if m.cfg.Shared {
 		rows, err := m.store.List(ctx)
 		if err != nil {
@@ -69,21 +70,22 @@ func (m *Manager) infos(ctx context.Context) ([]Info, error) {
 		return decodeAll(rows)
 	}
 	sandboxes := m.known()
-	all := make([]Info, 0, len(sandboxes))
+	all := make([]*Info, 0, len(sandboxes))
 	for _, sb := range sandboxes {
-		all = append(all, sb.known())
+		info := sb.known()
+		all = append(all, &info)
 	}
 	return all, nil
 }
 
-func decodeAll(rows []store.Sandbox) ([]Info, error) {
-	all := make([]Info, 0, len(rows))
+func decodeAll(rows []store.Sandbox) ([]*Info, error) {
+	all := make([]*Info, 0, len(rows))
 	for _, row := range rows {
 		info, err := decode(row)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, info)
+		all = append(all, &info)
 	}
 	return all, nil
 }
@@ -99,7 +101,7 @@ func (m *Manager) known() []*Sandbox {
 	return list
 }
 
-func newestFirst(a, b Info) int {
+func newestFirst(a, b *Info) int {
 	return cmp.Or(cmp.Compare(b.CreatedAt.UnixMicro(), a.CreatedAt.UnixMicro()), cmp.Compare(a.ID, b.ID))
 }
 
@@ -117,7 +119,7 @@ func parseCursor(s string) (at Info, err error) {
 }
 
 // takes says whether the filters by what doesn't change by itself let info through.
-func (o ListOptions) takes(info Info) bool {
+func (o ListOptions) takes(info *Info) bool {
 	for k, v := range o.Labels {
 		if got, ok := info.Labels[k]; !ok || got != v {
 			return false
