@@ -201,3 +201,23 @@ func TestGrowingADisk(t *testing.T) {
 		t.Errorf("events: %v", told)
 	}
 }
+
+// BenchmarkStats is what a look at one sandbox costs, agent included.
+func BenchmarkStats(b *testing.B) {
+	m, err := openFake(b.Context(), b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	sb, err := m.Create(b.Context(), CreateOptions{Image: "dir:" + dir})
+	if err != nil {
+		b.Skip(err)
+	}
+	defer m.Close()
+	defer sb.Delete(context.WithoutCancel(b.Context()))
+	for b.Loop() {
+		if _, err := sb.Stats(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

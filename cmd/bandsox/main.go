@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,7 @@ type app struct {
 	mirrors  []string
 	insecure []string
 	caFiles  []string
+	memory   string // how many times the host's may be promised
 	quiet    bool
 	verbose  bool
 
@@ -84,6 +86,7 @@ container image, with its own kernel, to run code in that you don't trust.
 	f.StringArrayVar(&a.caFiles, "registry-ca", nil, "trust the certificate authorities in this PEM file; repeatable")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress")
 	f.BoolVar(&a.verbose, "verbose", false, "log what happens behind the scenes")
+	f.StringVar(&a.memory, "mem-overcommit", os.Getenv("BANDSOX_MEM_OVERCOMMIT"), "how many times the memory that the host has to give may be promised to sandboxes (default 4)")
 	_ = f.MarkHidden("agent")
 	root.AddCommand(
 		newRun(a), newCreate(a), newExec(a), newTop(a), newAttach(a), newTerminal(a),
@@ -131,8 +134,15 @@ func (a *app) open(ctx context.Context) (*bandsox.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	overcommit := 0.0
+	if a.memory != "" {
+		if overcommit, err = strconv.ParseFloat(a.memory, 64); err != nil || !(overcommit > 0) {
+			return nil, usageError("--mem-overcommit %q: must be a number above 0", a.memory)
+		}
+	}
 	cfg := bandsox.Config{
-		Storage: a.storage, Shared: true, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
+		MemoryOvercommit: overcommit,
+		Storage:          a.storage, Shared: true, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
 		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles, Stdin: os.Stdin},
 	}
 	if !a.quiet {
