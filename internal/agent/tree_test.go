@@ -131,7 +131,7 @@ func makeTree(t *testing.T, dir string) {
 		ts := unix.NsecToTimespec(old.UnixNano())
 		return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 	}))
-	must(os.Chmod(dir+"/empty", 0o555))
+	must(os.Chmod(dir+"/empty", 0o555)) // empty, so that anyone can remove it
 	ts := unix.NsecToTimespec(old.UnixNano())
 	must(unix.UtimesNanoAt(unix.AT_FDCWD, dir+"/empty", []unix.Timespec{ts, ts}, 0))
 }
@@ -254,6 +254,8 @@ func TestTreeAsTar(t *testing.T) {
 func TestTreeFromAnyFS(t *testing.T) {
 	s := start(t, guest.ServeConfig{})
 	m := fstest.MapFS{
+		".":        {Mode: 0o755 | fs.ModeDir},
+		"dir":      {Mode: 0o755 | fs.ModeDir},
 		"dir/file": {Data: []byte("content"), Mode: 0o644},
 		"top":      {Data: []byte("x"), Mode: 0o755},
 	}
@@ -515,6 +517,54 @@ func FuzzHostileTree(f *testing.F) {
 		_ = tree.Extract(root, agent.ExtractOptions{})
 		entries, _ := os.ReadDir(top)
 		if after := describe(t, top+"/outside"); after != before || len(entries) != 2 {
+			t.Errorf("outside: %s, %v", after, entries)
+		}
+	})
+}
+
+// FuzzHostileHost: any bytes in place of a tree change nothing in a guest but
+// what is below the target.
+func FuzzHostileHost(f *testing.F) {
+	pack := func(entries ...wire.Entry) []byte {
+		var b []byte
+		buf := make([]byte, 4096)
+		w := wire.NewTreeWriter(buf, func(n int) error { b = append(b, buf[:n]...); return nil })
+		for _, e := range entries {
+			w.Entry(&e)
+			w.Hole(e.Size)
+		}
+		w.End()
+		return b
+	}
+	f.Add(pack(wire.Entry{Type: wire.EntrySymlink, Path: "l", Link: "../outside"}, wire.Entry{Type: wire.EntryFile, Path: "l/f", Size: 3}))
+	f.Add(pack(wire.Entry{Type: wire.EntryDir, Path: "d", Mode: 0o755}, wire.Entry{Type: wire.EntryLink, Path: "h", Link: "d/../f"}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		root := t.TempDir()
+		os.Mkdir(root+"/outside", 0o700)
+		os.Mkdir(root+"/target", 0o700)
+		before := describe(t, root+"/outside")
+		host, end := socketpair(t)
+		over := make(chan error, 1)
+		go func() {
+			over <- guest.Serve(context.Background(), end, guest.ServeConfig{Fake: true, Root: root})
+		}()
+		m, _, err := wire.Connect(context2(t), host, wire.Hello{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := m.Open(context2(t), wire.Request{Op: wire.OpTreeWrite, Tree: &wire.TreeRequest{Path: "target"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.Send(wire.KindData, b)
+		st.CloseSend()
+		if _, _, err := st.Recv(); err == io.EOF {
+			t.Error("no answer")
+		}
+		m.Close()
+		<-over
+		entries, _ := os.ReadDir(root)
+		if after := describe(t, root+"/outside"); after != before || len(entries) != 2 {
 			t.Errorf("outside: %s, %v", after, entries)
 		}
 	})

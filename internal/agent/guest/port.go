@@ -73,12 +73,26 @@ func (p *serialPort) Read(b []byte) (n int, err error) {
 		return 0, err
 	}
 	waitErr := raw.Read(func(fd uintptr) bool {
-		n, err = unix.Read(int(fd), b)
+		// The kernel gives one buffer of the port at a time, a page: all there
+		// are are taken at once.
+		for n < len(b) {
+			var k int
+			k, err = unix.Read(int(fd), b[n:])
+			if err == unix.EINTR {
+				continue
+			}
+			if k <= 0 || err != nil {
+				break
+			}
+			n += k
+		}
 		switch {
-		case err == unix.EAGAIN || err == unix.EINTR:
-			p.told = p.told && err == unix.EINTR
+		case n > 0:
+			err = nil // it will be there again
+		case err == unix.EAGAIN:
+			p.told = false
 			return false
-		case n == 0 && err == nil && p.told:
+		case err == nil && p.told:
 			return false
 		}
 		return true

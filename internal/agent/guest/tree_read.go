@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"io/fs"
 	"os"
 	"strings"
 
@@ -57,21 +58,21 @@ func (s *service) readTree(st *wire.Stream, r *wire.TreeRequest) (int64, error) 
 // node sends one file, name in dir, known to the tree as path. Its error is
 // the stream's; what is wrong with the file itself is told as a warning.
 func (t *treeSender) node(dir int, name, path string, st *unix.Stat_t, follow bool) error {
-	e := wire.Entry{
-		Path: path, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, Sec: st.Mtim.Sec, Nsec: uint32(st.Mtim.Nsec),
-	}
+	e := wire.Entry{Path: path}
+	attributes(&e, st)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR, unix.S_IFREG:
 		if e.Type = wire.EntryFile; st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			e.Type = wire.EntryDir
-		} else if t.linked(&e, st) {
-			return t.w.Entry(&e)
 		}
 		flags := unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 		if follow {
 			flags &^= unix.O_NOFOLLOW
 		}
 		fd, err := unix.Openat(dir, name, flags, 0)
+		if err == unix.ENOENT {
+			return nil // gone meanwhile
+		}
 		if err != nil {
 			return t.w.Warn("%s: %v", path, err)
 		}
@@ -79,6 +80,10 @@ func (t *treeSender) node(dir int, name, path string, st *unix.Stat_t, follow bo
 		var now unix.Stat_t
 		if err := unix.Fstat(fd, &now); err != nil || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
 			return t.w.Warn("%s: it changed while it was read", path)
+		}
+		attributes(&e, &now)
+		if e.Type == wire.EntryFile && t.linked(&e, &now) {
+			return t.w.Entry(&e)
 		}
 		e.Xattrs = xattrs(fd)
 		if e.Type == wire.EntryFile {
@@ -110,6 +115,10 @@ func (t *treeSender) node(dir int, name, path string, st *unix.Stat_t, follow bo
 	return t.w.Entry(&e)
 }
 
+func attributes(e *wire.Entry, st *unix.Stat_t) {
+	e.Mode, e.UID, e.GID, e.Sec, e.Nsec = st.Mode&0o7777, st.Uid, st.Gid, st.Mtim.Sec, uint32(st.Mtim.Nsec)
+}
+
 // linked makes e a further name of a file that was sent, if it is one.
 func (t *treeSender) linked(e *wire.Entry, st *unix.Stat_t) bool {
 	if st.Nlink < 2 {
@@ -135,36 +144,39 @@ func (t *treeSender) children(fd int, path string) error {
 	f := os.NewFile(uintptr(list), path)
 	defer f.Close()
 	for {
-		names, err := f.Readdirnames(128)
-		for _, name := range names {
-			var st unix.Stat_t
-			full := name
-			if path != "." {
-				full = path + "/" + name
-			}
-			if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err == unix.ENOENT {
-				continue // gone meanwhile
-			} else if err != nil {
-				err := t.w.Warn("%s: %v", full, err)
-				if err != nil {
-					return err
-				}
-				continue
-			}
-			if len(full) > 4095 {
-				if err := t.w.Warn("%.100s…: the path is too long", full); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := t.node(fd, name, full, &st, false); err != nil {
+		entries, err := f.ReadDir(128)
+		for _, e := range entries {
+			if err := t.child(fd, path, e); err != nil {
 				return err
 			}
 		}
-		if err != nil || len(names) == 0 {
+		if err != nil || len(entries) == 0 {
 			return nil
 		}
 	}
+}
+
+// child sends one name of a directory. What a regular file is like is asked
+// when it is open: it takes a look-up less, and there may be thousands.
+func (t *treeSender) child(dir int, path string, d fs.DirEntry) error {
+	full := d.Name()
+	if path != "." {
+		full = path + "/" + full
+	}
+	if len(full) > unix.PathMax-1 {
+		return t.w.Warn("%.100s…: the path is too long", full)
+	}
+	st := unix.Stat_t{Mode: unix.S_IFREG}
+	if d.Type() != 0 {
+		err := unix.Fstatat(dir, d.Name(), &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == unix.ENOENT {
+			return nil // gone meanwhile
+		}
+		if err != nil {
+			return t.w.Warn("%s: %v", full, err)
+		}
+	}
+	return t.node(dir, d.Name(), full, &st, false)
 }
 
 // file sends a file and exactly the size of content that it has now.
@@ -242,11 +254,11 @@ func pread(fd int, p []byte, at int64) (int, error) {
 // kernelFS says that a directory is of a file system which the kernel makes
 // up: there is nothing in it that could be copied, and no end of it.
 func kernelFS(fd int) bool {
-	var fs unix.Statfs_t
-	if unix.Fstatfs(fd, &fs) != nil {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
 		return false
 	}
-	switch int64(fs.Type) {
+	switch int64(st.Type) {
 	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.CGROUP_SUPER_MAGIC,
 		unix.DEVPTS_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC:
 		return true
