@@ -60,24 +60,32 @@ const (
 )
 
 // Lines returns the lines that r asks for, and how many the file has.
-func (c *Client) Lines(ctx context.Context, r wire.LinesRequest) (lines []wire.Line, total int64, err error) {
+func (c *Client) Lines(ctx context.Context, r wire.LinesRequest) ([]wire.Line, int64, error) {
+	var lines []wire.Line
+	var failed error
 	next, size := r.Offset+1, 0
-	total, err = each(ctx, c, wire.Request{Op: wire.OpLines, Lines: &r}, func(rec *wire.Record, e error) bool {
+	total := each(ctx, c, wire.Request{Op: wire.OpLines, Lines: &r}, func(rec *wire.Record, err error) bool {
 		switch {
-		case e != nil:
-			err = e
-		case rec.Line == nil || rec.Line.Number != next || r.Limit > 0 && rec.Line.Number > r.Offset+r.Limit:
-			err = strange("lines")
+		case err != nil:
+			failed = err
+		case rec.Line == nil || rec.Line.Number != next || r.Limit > 0 && rec.Line.Number-r.Offset > r.Limit:
+			failed = strange("lines")
 		default:
 			next++
 			if size += lineCost + len(rec.Line.Text); size > maxLines {
-				err = wire.Errorf(wire.Exhausted, "reading lines of %q: they are more than %d MiB: ask for fewer at a time", r.Path, maxLines>>20)
+				failed = wire.Errorf(wire.Exhausted, "reading lines of %q: they are more than %d MiB: ask for fewer at a time", r.Path, maxLines>>20)
 			}
 			lines = append(lines, *rec.Line)
 		}
-		return err == nil
+		return failed == nil
 	})
-	return lines, total, err
+	switch {
+	case failed != nil:
+		return nil, 0, failed
+	case total < next-1 && len(lines) > 0:
+		return nil, 0, strange("lines")
+	}
+	return lines, total, nil
 }
 
 // Change does one of the operations of wire.ChangeRequest, and returns how
@@ -145,26 +153,25 @@ func strange(op string) error {
 
 // each opens a stream of records and calls f with each until it returns false,
 // and with the error if one ends it. It returns what Done says.
-func each(ctx context.Context, c *Client, r wire.Request, f func(*wire.Record, error) bool) (int64, error) {
+func each(ctx context.Context, c *Client, r wire.Request, f func(*wire.Record, error) bool) int64 {
 	st, err := c.mux.Open(ctx, r)
 	if err != nil {
 		f(nil, err)
-		return 0, err
+		return 0
 	}
 	defer st.Close()
 	st.CloseSend()
 	in := records{ctx: ctx, st: st, op: string(r.Op)}
 	for {
 		rec, err := in.next()
-		if err == io.EOF {
-			return in.done, nil
-		}
-		if err != nil {
+		switch {
+		case err == io.EOF:
+			return in.done
+		case err != nil:
 			f(nil, err)
-			return 0, err
-		}
-		if !f(rec, nil) {
-			return 0, nil
+			return 0
+		case !f(rec, nil):
+			return 0
 		}
 	}
 }

@@ -37,6 +37,7 @@ func Run(t *testing.T, newDriver func() vm.Driver, e Env) {
 		{"Space", e.Can.Drives, (*suite).space},
 		{"Grow", e.Can.Drives, (*suite).grow},
 		{"Scratch", e.Can.Drives && e.Can.Kernel, (*suite).scratch},
+		{"Files", true, (*suite).files},
 		{"Leavers", true, (*suite).leavers},
 		{"Replay", true, (*suite).replay},
 		{"Hostile", e.Can.Kernel, (*suite).hostile},
