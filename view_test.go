@@ -6,8 +6,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/bandsox/bandsox/internal/store"
+	"github.com/bandsox/bandsox/internal/vm"
 )
 
 // machines are those that run for sandboxes and for views of them.
@@ -65,6 +69,28 @@ func TestFilesOfStopped(t *testing.T) {
 		t.Errorf("%d machines of a deleted sandbox", n)
 	}
 	nothingLeft(t, m.Storage())
+}
+
+// TestViewOfTheDead sweeps a view whose manager was killed.
+func TestViewOfTheDead(t *testing.T) {
+	m := newManager(t, t.TempDir())
+	dead := filepath.Join(m.store.ScratchDirs(), store.Owner{PID: 1 << 30, StartTime: 1}.String())
+	dir := filepath.Join(dead, "view-1", "machine")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.driver.Boot(t.Context(), vm.Spec{ID: "view", Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := m.Cleanup(t.Context(), true); err != nil || len(left) != 1 || machines(t, m) != 1 {
+		t.Errorf("a dry run finds %v, %v", left, err)
+	}
+	if _, err := m.Cleanup(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead); !errors.Is(err, os.ErrNotExist) || machines(t, m) != 0 {
+		t.Errorf("left: %d machines, %v", machines(t, m), err)
+	}
 }
 
 // TestViewChangesNothing reads from the disks of a sandbox that was stopped and
