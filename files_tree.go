@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	pathpkg "path"
 
 	"github.com/bandsox/bandsox/internal/agent"
 	"github.com/bandsox/bandsox/internal/wire"
@@ -24,7 +25,7 @@ type CopyOptions struct {
 	// Follow copies what the path leads to, if it is a symlink itself.
 	Follow bool
 	// Name is what Tar calls the tree in the archive: "usr" for usr/bin/…; empty:
-	// what is in it alone.
+	// what is in it alone. A single file has its own name.
 	Name string
 	// MaxEntries and MaxBytes bound what is taken from a guest. Zero: about four
 	// million files, of any size.
@@ -97,6 +98,9 @@ func (sb *Sandbox) Tar(ctx context.Context, path string, w io.Writer, o CopyOpti
 		return fail("copy", path, err)
 	}
 	defer t.Close()
+	if o.Name == "" && t.Root.Type != "dir" {
+		o.Name = pathpkg.Base(path)
+	}
 	return fail("copy", path, t.Tar(w, o.Name))
 }
 

@@ -109,7 +109,7 @@ func fromHeader(h *tar.Header) (*wire.Entry, error) {
 		Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid), Sec: h.ModTime.Unix(), Nsec: uint32(h.ModTime.Nanosecond()),
 	}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeGNUSparse, tar.TypeCont:
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 		e.Type, e.Size = wire.EntryFile, h.Size
 	case tar.TypeDir:
 		e.Type = wire.EntryDir

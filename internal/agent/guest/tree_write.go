@@ -83,7 +83,9 @@ func (s *service) writeTree(st *wire.Stream, r *wire.TreeRequest) (int64, error)
 			return t.total, fileError("copying to", filepath.Join(r.Path, e.Path), err)
 		}
 	}
-	unix.Syncfs(t.root) // once for all of them
+	if err := unix.Syncfs(t.root); err != nil { // once for all of them
+		return t.total, fileError("flushing", r.Path, err)
+	}
 	return t.total, nil
 }
 
