@@ -25,6 +25,8 @@ type edge struct{ from, to, why string }
 // other; a new edge needs a reason that this list can hold.
 var edges = []edge{
 	{"cmd/bandsox", ".", "the command line uses the library as anyone would"},
+	{"cmd/bandsox", "internal/auth", "keys are made before there is a server, and when none answers"},
+	{"cmd/bandsox", "internal/store", "names the auth file, and the directory it is in by default"},
 	{"cmd/bandsox-agent", "internal/agent/guest", "the program around the guest's side"},
 	{"examples/try", ".", "what make try runs is an example first"},
 	{"bench", ".", "what is measured is what users call"},
@@ -45,6 +47,7 @@ var edges = []edge{
 
 	{"internal/agent", "internal/wire", "the host's side of the protocol"},
 	{"internal/agent/guest", "internal/wire", "the guest's side of the protocol"},
+	{"internal/auth", "internal/wire", "errors with a code and a hint"},
 	{"internal/disk", "internal/wire", "errors with a code and a hint"},
 	{"internal/image", "internal/wire", "errors with a code and a hint"},
 	{"internal/kernel", "internal/wire", "errors with a code and a hint"},

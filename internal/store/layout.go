@@ -31,6 +31,12 @@ func (l Layout) Database() string { return l.path("bandsox.db") }
 // shared by those that share it.
 func (l Layout) Lock() string { return l.path("lock") }
 
+// Auth holds the password and the API keys. Without it there are none.
+func (l Layout) Auth() string { return l.path("auth.json") }
+
+// Certificate is a server's self-signed certificate, with its key.
+func (l Layout) Certificate() string { return l.path("tls.pem") }
+
 // Reserve is room kept for the day when the disk is full: then it is given up,
 // so that what frees space can still be written down.
 func (l Layout) Reserve() string { return l.path("reserve") }
