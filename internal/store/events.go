@@ -58,6 +58,7 @@ type journal struct {
 	closed  bool
 	writing bool // a goroutine is about to write
 	wg      sync.WaitGroup
+	closing chan struct{} // closed by flush; nil before the first note
 	news    chan struct{} // closed when there are new ones
 }
 
@@ -84,8 +85,14 @@ func (s *Store) Note(e Event) {
 		return
 	}
 	j.writing = true
+	if j.closing == nil {
+		j.closing = make(chan struct{})
+	}
 	j.wg.Go(func() {
-		time.Sleep(linger)
+		select {
+		case <-time.After(linger):
+		case <-j.closing: // a command is not kept from ending
+		}
 		j.mu.Lock()
 		j.writing = false
 		j.mu.Unlock()
@@ -207,6 +214,9 @@ func (s *Store) LastEvent(ctx context.Context) (int64, error) {
 func (s *Store) flush() {
 	j := &s.journal
 	j.mu.Lock()
+	if !j.closed && j.closing != nil {
+		close(j.closing)
+	}
 	j.closed = true
 	j.mu.Unlock()
 	j.wg.Wait()
