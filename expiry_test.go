@@ -61,8 +61,11 @@ func TestIdle(t *testing.T) {
 		sb := create(t, m, CreateOptions{Image: image, IdleTimeout: time.Hour})
 		age(t, sb, time.Hour)
 		until(t, sb, StatePaused)
-		if _, err := sb.Stats(t.Context()); !errors.Is(err, ErrConflict) {
-			t.Errorf("a look at figures woke it: %v", err)
+		if _, err := sb.Stats(t.Context()); err != nil || sb.state() != StatePaused {
+			t.Errorf("a look at figures: %v, and now it is %s", err, sb.state())
+		}
+		if _, err := sb.Processes(t.Context()); !errors.Is(err, ErrConflict) {
+			t.Errorf("a look at its programs woke it: %v", err)
 		}
 		if out, err := sb.Shell("echo awake").Output(t.Context()); err != nil || string(out) != "awake\n" {
 			t.Errorf("%q %v", out, err)

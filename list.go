@@ -67,7 +67,7 @@ func (m *Manager) infos(ctx context.Context) ([]*Info, error) {
 		if err != nil {
 			return nil, err
 		}
-		return decodeAll(rows)
+		return m.decodeAll(rows), nil
 	}
 	sandboxes := m.known()
 	all := make([]*Info, 0, len(sandboxes))
@@ -78,16 +78,18 @@ func (m *Manager) infos(ctx context.Context) ([]*Info, error) {
 	return all, nil
 }
 
-func decodeAll(rows []store.Sandbox) ([]*Info, error) {
+// decodeAll reads records. One that is damaged hides no other.
+func (m *Manager) decodeAll(rows []store.Sandbox) []*Info {
 	all := make([]*Info, 0, len(rows))
 	for _, row := range rows {
 		info, err := decode(row)
 		if err != nil {
-			return nil, err
+			m.log.Error("skipping a damaged record", "sandbox", row.ID, "err", err)
+			continue
 		}
 		all = append(all, &info)
 	}
-	return all, nil
+	return all
 }
 
 // known are the sandboxes in memory.
