@@ -264,7 +264,7 @@ func TestFileGone(t *testing.T) {
 func TestSeesOthersChanges(t *testing.T) {
 	s, first := enabled(t)
 	server := Open(s.path)
-	for range 50 {
+	for range 5 {
 		made, err := s.CreateKey(t.Context(), KeyOptions{Name: "short-lived"})
 		if err != nil {
 			t.Fatal(err)
@@ -299,7 +299,7 @@ func TestSeesOthersChanges(t *testing.T) {
 
 // TestTwoProcesses makes keys from several processes at once: none is lost.
 func TestTwoProcesses(t *testing.T) {
-	const each = 20
+	const each = 5
 	if path := os.Getenv("BANDSOX_TEST_AUTH"); path != "" {
 		for i := range each {
 			if _, err := Open(path).CreateKey(t.Context(), KeyOptions{Name: fmt.Sprintf("%d-%d", os.Getpid(), i)}); err != nil {
