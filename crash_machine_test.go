@@ -36,3 +36,13 @@ func TestKilledCreatorOfARealMachine(t *testing.T) {
 		})
 	}
 }
+
+// TestUpgradeWithARealMachine: QEMU runs on when its manager is killed, and the
+// next one runs programs in it; half a pause of it is undone.
+func TestUpgradeWithARealMachine(t *testing.T) {
+	cfg, image := realMachines(t, t.TempDir())
+	killDoing(t, "create to stay", "running", cfg.Storage, image, cfg.Agent)
+	killDoing(t, "pause", "pause", cfg.Storage, image, cfg.Agent)
+	m := openReal(t, cfg)
+	afterKill(t, m, StateRunning, false)
+}

@@ -176,6 +176,7 @@ func smallDisk(t *testing.T, mib int) string {
 func TestHostDiskFull(t *testing.T) {
 	dir := smallDisk(t, 80)
 	cfg, image := realMachines(t, dir)
+	cfg.Shared = true // as commands are
 	m := openReal(t, cfg)
 	big := t.TempDir()
 	junk := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
