@@ -122,25 +122,47 @@ func (c *Cmd) Start(ctx context.Context) error {
 	if c.Stdin != nil {
 		go c.feed(proc)
 	}
+	kill := func() { // a guest that is stuck, or hostile, does not answer
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = client.Signal(ctx, wire.SignalRequest{Process: id, Signal: int(syscall.SIGKILL), All: true})
+	}
 	stop := context.AfterFunc(ctx, func() {
-		_ = proc.Signal(int(syscall.SIGKILL), true)
-		// A guest that is stuck, or hostile, doesn't end it: don't wait for it.
+		kill()
 		select {
 		case <-c.copyc:
 		case <-time.After(2 * time.Second):
 			proc.Close()
 		}
 	})
+	var late bool
+	var silent error
+	copied, watched := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(c.copyc)
+		defer close(watched)
+		if late, silent = c.watch(client, copied); late || silent != nil {
+			proc.Close()
+		}
+	}()
+	go func() {
 		exit, err := proc.Copy(orDiscard(c.Stdout), orDiscard(c.Stderr))
+		close(copied)
+		<-watched
+		defer close(c.copyc)
 		stop()
+		switch {
+		case err == nil:
+		case late:
+			exit, err = wire.Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), Timeout: true}, nil
+		case silent != nil:
+			err = silent
+		}
 		if err == nil {
 			c.sb.noteExit(id, exit)
 		} else if classify(err) != CodeExhausted {
 			// Nobody reads its output any more: the stream broke, or a writer did. But
 			// one who was too slow for other viewers leaves it to them.
-			_ = proc.Signal(int(syscall.SIGKILL), true)
+			kill()
 		}
 		proc.Close()
 		if err != nil && classify(err) == CodeUnavailable {

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// passPatience is how long a signal may take to be on its way to a program.
+const passPatience = 5 * time.Second
+
 // interrupts decides what Ctrl-C and its like do. While a program runs in a
 // sandbox the first goes to it; otherwise the first cancels what is under way
 // and lets it be undone. The second leaves at once.
@@ -57,7 +60,14 @@ func (in *interrupts) got(s syscall.Signal, cancel context.CancelFunc) {
 		os.Exit(128 + int(s))
 	case pass != nil:
 		go func() { // the sandbox may not answer
-			if pass(s) != nil { // it has not started yet, or can't be reached
+			passed := make(chan error, 1)
+			go func() { passed <- pass(s) }()
+			select {
+			case err := <-passed:
+				if err != nil { // it has not started yet, or can't be reached
+					cancel()
+				}
+			case <-time.After(passPatience):
 				cancel()
 			}
 		}()

@@ -94,6 +94,9 @@ func (c *Client) Err() error { return c.mux.Err() }
 // file's stream being open, and since when it is not.
 func (c *Client) Busy() (busy bool, since time.Time) { return c.mux.Busy() }
 
+// Ping asks the agent for a sign of life.
+func (c *Client) Ping(ctx context.Context) error { return c.mux.Ping(ctx) }
+
 // Identity makes the guest the sandbox that id says.
 func (c *Client) Identity(ctx context.Context, id wire.Identity) error {
 	_, err := call(ctx, c, wire.Request{Op: wire.OpIdentity, Identity: &id}, pickDone)
