@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -284,8 +285,18 @@ func (sb *Sandbox) bootError(ctx context.Context, machine vm.Machine, err error)
 			err = cause
 		}
 	}
+	hint := ""
+	if e := (*wire.Error)(nil); errors.As(err, &e) {
+		hint = e.Hint
+	}
+	if hint == "" && strings.Contains(err.Error(), "/dev/vd") {
+		hint = "the kernel may lack virtio drivers, or the modules it came with: bandsox init --force"
+	}
 	if tail := consoleTail(machine, 600); tail != "" {
-		return wire.Errorf(classify(err), "%w; its console ends with:\n%s", err, tail)
+		err = wire.Errorf(classify(err), "%w; its console ends with:\n%s", err, tail)
+	}
+	if hint != "" {
+		err = wire.Errorf(classify(err), "%w", err).WithHint("%s", hint)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package bandsox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -74,7 +75,8 @@ func (sb *Sandbox) attach(ctx context.Context) error {
 func (sb *Sandbox) tryLock() (*store.FileLock, error) {
 	lock, err := store.TryLock(sb.m.store.SandboxLock(sb.id))
 	if errors.Is(err, store.ErrLocked) {
-		return nil, wire.Errorf(CodeConflict, "sandbox %s is in use: %w", sb.id, err)
+		return nil, wire.Errorf(CodeConflict, "sandbox %s is in use: %w", sb.id, err).
+			WithHint("one command at a time talks to a sandbox, for now: wait for the other to end")
 	}
 	return lock, err
 }
@@ -200,7 +202,11 @@ func (sb *Sandbox) brokeDown(machine vm.Machine, err error) error {
 	if merr := machine.Err(); merr != nil {
 		why = merr.Error()
 	}
-	return wire.Errorf(CodeUnavailable, "the sandbox ended before the program did: %s", why).WithHint("bandsox logs %s", sb.id)
+	e := wire.Errorf(CodeUnavailable, "the sandbox ended before the program did: %s", why)
+	if sb.known().AutoRemove {
+		return e.WithHint("keep the sandbox, with --keep, to read its console: bandsox logs")
+	}
+	return e.WithHint("bandsox logs %s", sb.id)
 }
 
 // consoleTail is the end of what the guest printed, at most n bytes of it.
@@ -213,5 +219,11 @@ func consoleTail(machine vm.Machine, n int64) string {
 	}
 	defer r.Close()
 	b, _ := io.ReadAll(io.LimitReader(r, 4<<20))
-	return strings.TrimSpace(strings.ToValidUTF8(string(b[max(0, int64(len(b))-n):]), "?"))
+	if over := int64(len(b)) - n; over > 0 {
+		b = b[over:]
+		if _, rest, ok := bytes.Cut(b, []byte("\n")); ok { // from the beginning of a line
+			b = rest
+		}
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(string(b), "?"))
 }

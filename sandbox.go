@@ -283,7 +283,11 @@ func (sb *Sandbox) connect(ctx context.Context) (*agent.Client, error) {
 	defer cancel()
 	client, err = agent.Connect(ctx, machine.Dial)
 	if err != nil {
-		return nil, wire.Errorf(CodeUnavailable, "the agent of sandbox %s does not answer: %w", sb.id, err)
+		if why := sb.haltedWhy(); why != nil { // who adopts a machine learns that meanwhile
+			return nil, why
+		}
+		return nil, wire.Errorf(CodeUnavailable, "the agent of sandbox %s does not answer: %w", sb.id, err).
+			WithHint("bandsox restart %s", sb.id)
 	}
 	sb.mu.Lock()
 	sb.client = client

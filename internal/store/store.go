@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -107,7 +108,10 @@ func (s *Store) reserve() error {
 	if _, err := os.Lstat(s.Reserve()); err == nil || diskFull(s.Dir()) {
 		return err
 	}
-	return s.WriteFile(s.Reserve(), make([]byte, reserveBytes))
+	// Zeros may take no room, where a file system compresses, or a copy has holes.
+	b := make([]byte, reserveBytes)
+	rand.Read(b)
+	return s.WriteFile(s.Reserve(), b)
 }
 
 // diskFull reports whether there is no room for what the database may need.

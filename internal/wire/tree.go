@@ -298,7 +298,6 @@ type TreeReader struct {
 	b     []byte // of the last piece
 	left  int64  // of the content of the last entry
 	data  int64  // of it: of the data record that is being read
-	hole  int64
 	ended bool
 }
 
