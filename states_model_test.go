@@ -52,6 +52,9 @@ func doOp(t *testing.T, sb *Sandbox, op operation) error {
 	switch op {
 	case opUse:
 		return sb.Command("true").Run(t.Context())
+	case opRead:
+		_, err := sb.Stat(t.Context(), "/")
+		return err
 	case opLook:
 		_, err := sb.Processes(t.Context())
 		return err

@@ -215,7 +215,7 @@ func (c *copier) out(guest, local string) error {
 	name := path.Base(path.Join("/", guest))
 	if local == "-" {
 		if st.Type == "file" {
-			return c.cat(guest)
+			return c.cat(guest, os.Stdout)
 		}
 		if !contentsOnly(guest) && name != "/" {
 			o.Name = name
@@ -237,6 +237,9 @@ func (c *copier) out(guest, local string) error {
 		}
 		return c.sb.CopyFrom(c.ctx, guest, local, o)
 	case "symlink":
+		if err == nil && !into.Mode().IsRegular() {
+			return usageError("%s is there and no regular file: a symbolic link does not replace it", local)
+		}
 		tmp := filepath.Join(filepath.Dir(local), ".bandsox-"+rand.Text())
 		err := os.Symlink(st.Target, tmp)
 		if err == nil {
@@ -248,6 +251,13 @@ func (c *copier) out(guest, local string) error {
 		}
 		return nil
 	}
+	if fi, err := os.Stat(local); err == nil && !fi.Mode().IsRegular() { // a device, a pipe: written to, never replaced
+		w, err := os.OpenFile(local, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(c.cat(guest, w), w.Close())
+	}
 	if _, err := c.sb.Download(c.ctx, guest, local, bandsox.TransferOptions{Progress: c.progress}); err != nil {
 		return err
 	}
@@ -257,12 +267,12 @@ func (c *copier) out(guest, local string) error {
 	return nil
 }
 
-func (c *copier) cat(guest string) error {
+func (c *copier) cat(guest string, w io.Writer) error {
 	f, err := c.sb.Open(c.ctx, guest)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = io.Copy(os.Stdout, f)
+	_, err = io.Copy(w, f)
 	return err
 }
