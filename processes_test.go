@@ -127,7 +127,7 @@ func TestTwoViewersOfATerminal(t *testing.T) {
 	ctx := t.Context()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
-	cmd := sb.Shell("stty -echo; echo ready; read a; read b; stty size; echo $a $b; sleep 1000 & wait")
+	cmd := sb.Shell("stty -echo; echo ready; read a; stty size; read b; stty size; echo $a $b; sleep 1000 & wait")
 	cmd.Detach, cmd.TTY = true, &Size{Cols: 80, Rows: 24}
 	if err := cmd.Start(ctx); err != nil {
 		t.Fatal(err)
@@ -160,6 +160,7 @@ func TestTwoViewersOfATerminal(t *testing.T) {
 	if _, err := two.Write([]byte("from two\n")); err != nil {
 		t.Fatal(err)
 	}
+	until("50 100\r\n") // what goes other ways may overtake it
 	if err := p.Resize(ctx, Size{Cols: 120, Rows: 40}); err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +171,7 @@ func TestTwoViewersOfATerminal(t *testing.T) {
 	if info, err := p.Info(ctx); err != nil || info.Viewers != 2 || !info.TTY {
 		t.Errorf("%+v %v", info, err)
 	}
+	defer w.Close()
 	go io.Copy(io.Discard, r)
 	if err := one.Detach(); err != nil {
 		t.Error(err)
