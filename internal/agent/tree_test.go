@@ -67,6 +67,11 @@ func describe(t *testing.T, dir string) string {
 			if n, err := unix.Getxattr(path, "user.bandsox", value); err == nil {
 				fmt.Fprintf(&b, " user.bandsox=%s", value[:n])
 			}
+			for i := range longAttributes {
+				if n, err := unix.Getxattr(path, longAttribute(i), value); err == nil {
+					fmt.Fprintf(&b, " long%d=%s", i, value[:n])
+				}
+			}
 		}
 		b.WriteByte('\n')
 		return nil
@@ -76,6 +81,12 @@ func describe(t *testing.T, dir string) string {
 	}
 	return b.String()
 }
+
+// longAttributes is how many of longAttribute's names make a list that is longer
+// than most: 1.6 KiB.
+const longAttributes = 8
+
+func longAttribute(i int) string { return fmt.Sprintf("user.%d.%s", i, strings.Repeat("x", 200)) }
 
 func hashOf(b []byte) uint64 {
 	h := uint64(14695981039346656037)
@@ -116,6 +127,9 @@ func makeTree(t *testing.T, dir string) {
 		must(os.WriteFile(fmt.Sprintf("%s/sub/deep/er/%03d", dir, i), bytes.Repeat([]byte{byte(i)}, i*7), 0o644))
 	}
 	_ = unix.Setxattr(dir+"/a", "user.bandsox", []byte("value"), 0)
+	for i := range longAttributes {
+		_ = unix.Setxattr(dir+"/a", longAttribute(i), []byte("v"), 0)
+	}
 	_ = unix.Setxattr(dir+"/sub", "user.bandsox", []byte("dir"), 0)
 	if os.Geteuid() == 0 {
 		must(os.Lchown(dir+"/a", 1234, 5678))

@@ -269,8 +269,12 @@ func kernelFS(fd int) bool {
 // xattrs are a file's extended attributes. Where there are none, and almost
 // nowhere are any, that costs one call.
 func xattrs(fd int) []wire.Xattr {
-	var list [1024]byte
-	n, err := unix.Flistxattr(fd, list[:])
+	list := make([]byte, 1024)
+	n, err := unix.Flistxattr(fd, list)
+	if err == unix.ERANGE { // the longest list that a kernel gives
+		list = make([]byte, 64<<10)
+		n, err = unix.Flistxattr(fd, list)
+	}
 	if err != nil || n == 0 {
 		return nil
 	}
