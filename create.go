@@ -200,7 +200,7 @@ func (m *Manager) claim(ctx context.Context, sb *Sandbox, pull PullPolicy) (Imag
 		if err != nil {
 			return Image{}, err
 		}
-		lock, err := store.Lock(ctx, m.store.BaseLock(img.Digest))
+		lock, err := m.store.LockBase(ctx, img.Digest)
 		if err != nil {
 			return Image{}, err
 		}

@@ -149,7 +149,7 @@ func (m *Manager) PruneImages(ctx context.Context, all bool) ([]Image, error) {
 }
 
 func (m *Manager) removeBase(ctx context.Context, img Image) error {
-	lock, err := store.Lock(ctx, m.store.BaseLock(img.Digest))
+	lock, err := m.store.LockBase(ctx, img.Digest)
 	if err != nil {
 		return err
 	}
@@ -168,9 +168,8 @@ func (m *Manager) removeBase(ctx context.Context, img Image) error {
 			return err
 		}
 	}
-	// The sidecar goes first, since a base without one is not there; the lock's
-	// file last, since from then on it keeps nobody out.
-	for _, path := range []string{m.store.BaseInfo(img.Digest), m.store.Base(img.Digest), m.store.BaseLock(img.Digest)} {
+	// The sidecar goes first, since a base without one is not there.
+	for _, path := range []string{m.store.BaseInfo(img.Digest), m.store.Base(img.Digest)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -196,7 +195,7 @@ func (m *Manager) base(ctx context.Context, ref string, pull PullPolicy) (Image,
 			return Image{}, wire.Errorf(CodeNotFound, "image %q is not in the local store", ref).WithHint("bandsox image pull %s", name)
 		}
 	}
-	src, err := image.Open(ctx, ref, m.imageOptions())
+	src, err := image.Open(ctx, ref, m.imageOptions(ctx))
 	if err != nil {
 		return Image{}, err
 	}
@@ -209,7 +208,7 @@ func (m *Manager) base(ctx context.Context, ref string, pull PullPolicy) (Image,
 }
 
 func (m *Manager) build(ctx context.Context, src *image.Image) (Image, error) {
-	lock, err := store.Lock(ctx, m.store.BaseLock(src.Digest))
+	lock, err := m.store.LockBase(ctx, src.Digest)
 	if err != nil {
 		return Image{}, err
 	}
@@ -244,8 +243,8 @@ func (m *Manager) build(ctx context.Context, src *image.Image) (Image, error) {
 	return img, m.store.WriteJSON(m.store.BaseInfo(src.Digest), img)
 }
 
-func (m *Manager) imageOptions() image.Options {
+func (m *Manager) imageOptions(ctx context.Context) image.Options {
 	s := m.cfg.Images
 	return image.Options{Docker: s.Docker, Mirrors: s.Mirrors, Insecure: s.Insecure, CAFiles: s.CAFiles,
-		Platform: "linux/" + Arch, MaxBytes: s.MaxBytes, Stdin: s.Stdin, Scratch: m.store.Scratch(), Progress: m.cfg.Progress}
+		Platform: "linux/" + Arch, MaxBytes: s.MaxBytes, Stdin: s.Stdin, Scratch: m.store.Scratch(), Progress: m.progress(ctx)}
 }

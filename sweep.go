@@ -2,12 +2,16 @@ package bandsox
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/bandsox/bandsox/internal/image"
 	"github.com/bandsox/bandsox/internal/kernel"
+	"github.com/bandsox/bandsox/internal/store"
 )
 
 // sweepKernels removes the kernels that are neither the installed one nor that
@@ -59,6 +63,50 @@ func (m *Manager) sweepInitramfs(ctx context.Context, dryRun bool) ([]Leftover, 
 }
 
 const whyInitramfs = "it has another kernel or agent in it"
+
+// sweepBases removes the bases without a sidecar, which nothing finds: whoever
+// built or removed them was killed between the two.
+func (m *Manager) sweepBases(ctx context.Context, dryRun bool) ([]Leftover, error) {
+	infos, err := m.infos(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, info := range infos {
+		used[info.Digest] = true
+	}
+	entries, err := os.ReadDir(m.store.Bases())
+	if err != nil {
+		return nil, err
+	}
+	var gone []string
+	for _, e := range entries {
+		hex, isBase := strings.CutSuffix(e.Name(), ".ext4")
+		digest := "sha256:" + hex
+		if !isBase || !store.ValidDigest(digest) || used[digest] {
+			continue
+		}
+		lock, err := m.store.TryLockBase(digest)
+		if errors.Is(err, store.ErrLocked) {
+			continue // it is being built or removed
+		} else if err != nil {
+			return leftovers("base", whyBase, gone), err
+		}
+		if _, err = os.Lstat(m.store.BaseInfo(digest)); errors.Is(err, fs.ErrNotExist) {
+			gone = append(gone, m.store.Base(digest))
+			if err = nil; !dryRun {
+				err = os.Remove(m.store.Base(digest))
+			}
+		}
+		lock.Unlock()
+		if err != nil {
+			return leftovers("base", whyBase, gone), err
+		}
+	}
+	return leftovers("base", whyBase, gone), nil
+}
+
+const whyBase = "nothing says which image it is of"
 
 // sweepBuilds removes what killed builds of bandsox/base left.
 func (m *Manager) sweepBuilds(_ context.Context, dryRun bool) ([]Leftover, error) {

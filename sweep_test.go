@@ -84,6 +84,70 @@ func TestCleanupOfWhatNothingUses(t *testing.T) {
 	}
 }
 
+// TestBasesLeaveNothing: not a build that fails, nor the removal of one that did
+// not, nor the sweep of what a kill left; a base in use or in the making stays.
+func TestBasesLeaveNothing(t *testing.T) {
+	dir, ref := t.TempDir(), testImage(t)
+	small, err := openFakeWith(t.Context(), Config{Storage: dir, Images: ImageSources{MaxBytes: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := small.Pull(t.Context(), ref); classify(err) != CodeExhausted {
+		t.Errorf("an image over the limit: %v", err)
+	}
+	shut(t, small)
+
+	m := newManager(t, dir)
+	bases := func(want ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(m.store.Bases())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		for _, e := range entries {
+			if e.Name() != "lock" {
+				got = append(got, e.Name())
+			}
+		}
+		if slices.Sort(want); !slices.Equal(got, want) {
+			t.Errorf("the bases are %v, want %v", got, want)
+		}
+	}
+	bases()
+	img, err := m.Pull(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.RemoveImage(t.Context(), img.Digest); err != nil {
+		t.Fatal(err)
+	}
+	bases()
+
+	used := create(t, m, CreateOptions{Image: ref}).known().Digest
+	gone, making := "sha256:"+strings.Repeat("0", 64), "sha256:"+strings.Repeat("1", 64)
+	for _, digest := range []string{gone, making} {
+		if err := os.WriteFile(m.store.Base(digest), []byte("x"), 0o444); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(m.store.BaseInfo(used)); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := m.store.LockBase(t.Context(), making)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	for _, dryRun := range []bool{true, false} {
+		found, err := m.sweepBases(t.Context(), dryRun)
+		if err != nil || len(found) != 1 || found[0].ID != m.store.Base(gone) {
+			t.Errorf("dry run %v: %+v %v", dryRun, found, err)
+		}
+	}
+	bases(filepath.Base(m.store.Base(used)), filepath.Base(m.store.Base(making)))
+}
+
 // TestCleanupLeavesALinkedKernelsDirectory: what it leads to is somebody else's.
 func TestCleanupLeavesALinkedKernelsDirectory(t *testing.T) {
 	m := newManager(t, t.TempDir())

@@ -53,8 +53,8 @@ func (l Layout) Base(digest string) string { return l.path("bases", hex(digest)+
 // BaseInfo is the sidecar of a base: its image's name, config and sizes.
 func (l Layout) BaseInfo(digest string) string { return l.path("bases", hex(digest)+".json") }
 
-// BaseLock is held by whoever builds or removes a base.
-func (l Layout) BaseLock(digest string) string { return l.path("bases", hex(digest)+".lock") }
+// BasesLock is the file that LockBase locks bytes of.
+func (l Layout) BasesLock() string { return l.path("bases", "lock") }
 
 // Initramfs is the initial file system for this agent and kernel.
 func (l Layout) Initramfs(key string) string { return l.path("initramfs", key+".cpio") }

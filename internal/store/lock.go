@@ -31,8 +31,12 @@ func TryLock(path string) (*FileLock, error) {
 
 // Lock waits for the exclusive lock on path until ctx ends.
 func Lock(ctx context.Context, path string) (*FileLock, error) {
+	return await(ctx, func() (*FileLock, error) { return lock(path, unix.LOCK_EX|unix.LOCK_NB) })
+}
+
+func await(ctx context.Context, try func() (*FileLock, error)) (*FileLock, error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		l, err := lock(path, unix.LOCK_EX|unix.LOCK_NB)
+		l, err := try()
 		if !errors.Is(err, ErrLocked) {
 			return l, err
 		}

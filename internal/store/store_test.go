@@ -325,3 +325,37 @@ func writeForEver(dir string) {
 		fmt.Println(id)
 	}
 }
+
+// The bases' locks keep goroutines apart, each base's for itself, and leave one file.
+func TestBaseLocks(t *testing.T) {
+	l := Layout(t.TempDir())
+	if err := l.make(); err != nil {
+		t.Fatal(err)
+	}
+	a, b := "sha256:"+strings.Repeat("f", 64), "sha256:"+strings.Repeat("0", 64)
+	held, err := l.LockBase(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.TryLockBase(a); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second lock of it: %v", err)
+	}
+	other, err := l.TryLockBase(b)
+	if err != nil {
+		t.Fatalf("another base's lock: %v", err)
+	}
+	other.Unlock() // must not give the first one up, as closing a file does with POSIX's own locks
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := l.LockBase(ctx, a); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("waiting for it: %v", err)
+	}
+	held.Unlock()
+	if held, err = l.LockBase(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	held.Unlock()
+	if files, err := os.ReadDir(l.Bases()); err != nil || len(files) != 1 {
+		t.Errorf("left %v %v", files, err)
+	}
+}
