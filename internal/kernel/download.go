@@ -19,7 +19,7 @@ func download(ctx context.Context, u *url.URL, path string, o FetchOptions) erro
 	if err != nil {
 		return err
 	}
-	defer p.f.Close()
+	defer p.close()
 	cleanRetry := true // one more try from the start when resumed bytes don't add up
 	for barren, furthest := 0, int64(0); ; {
 		resumed, reached, err := attempt(ctx, u, p, o)

@@ -218,6 +218,35 @@ func TestFetchRefuses(t *testing.T) {
 	}
 }
 
+// TestFetchLeavesNothingUseless: of a download that failed only what a later
+// one can go on from stays.
+func TestFetchLeavesNothingUseless(t *testing.T) {
+	body := noise(100_000)
+	for _, c := range []struct {
+		name string
+		h    http.Handler
+		left int
+	}{
+		{"no byte", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }), 0},
+		{"nobody there", http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), 0},
+		{"no validator", &flaky{body: body, cuts: 99, after: 10_000}, 0},
+		{"half a file", &flaky{body: body, etag: `"a"`, cuts: 99, after: 10_000, noRange: true}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			srv := httptest.NewServer(c.h)
+			defer srv.Close()
+			dir := t.TempDir()
+			if err := Fetch(t.Context(), srv.URL, filepath.Join(dir, "file"), FetchOptions{Attempts: 1}); wire.CodeOf(err) != wire.Unavailable {
+				t.Errorf("got %v", err)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) != c.left {
+				t.Errorf("left %v, %v, want %d files", left, err, c.left)
+			}
+		})
+	}
+}
+
 func TestFetchStalls(t *testing.T) {
 	t.Parallel()
 	quit := make(chan struct{})

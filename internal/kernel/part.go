@@ -74,6 +74,22 @@ func (p *part) begin(validator string, total int64) error {
 	return writeAtomic(p.path+".part.json", 0o644, func(f *os.File) error { _, err := f.Write(b); return err })
 }
 
+// close is for defer. It leaves nothing that no later download can go on from.
+func (p *part) close() {
+	defer p.f.Close()
+	mine, err := p.f.Stat()
+	if err != nil {
+		return
+	}
+	named, err := os.Stat(p.path + ".part")
+	if err != nil || !os.SameFile(mine, named) {
+		return // it has been published or discarded; the name may be another's
+	}
+	if _, err := os.Stat(p.path + ".part.json"); err != nil || mine.Size() == 0 {
+		p.discard()
+	}
+}
+
 func (p *part) discard() {
 	os.Remove(p.path + ".part.json")
 	os.Remove(p.path + ".part")
