@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/bandsox/bandsox/internal/wire"
 )
@@ -21,6 +23,14 @@ func openDir(ctx context.Context, r reference, o Options) (*Image, error) {
 		return nil, wire.Errorf(wire.Invalid, "reading directory %q: it is a file", r.path).
 			WithHint("%s:%s or %s:%s", kindDockerArchive, r.path, kindOCIArchive, r.path)
 	}
+	if skopeoDir(r.path) {
+		return nil, wire.Errorf(wire.Invalid, "reading directory %q: it is an image as skopeo's dir: writes it, not a root file system", r.path).
+			WithHint("%s", skopeoHint(r.path))
+	}
+	if exists(filepath.Join(r.path, "oci-layout")) && exists(filepath.Join(r.path, "index.json")) {
+		return nil, wire.Errorf(wire.Invalid, "reading directory %q: it is an OCI layout, not a root file system", r.path).
+			WithHint("%s:%s", kindLayout, r.path)
+	}
 	c := &dirContent{path: r.path, progress: o.Progress}
 	sum := sha256.New()
 	m := &meter{what: "reading " + r.String(), tell: o.Progress}
@@ -31,6 +41,26 @@ func openDir(ctx context.Context, r reference, o Options) (*Image, error) {
 	m.end()
 	c.digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 	return &Image{Digest: c.digest, Source: string(kindDir), Size: size, content: c}, nil
+}
+
+// skopeoDir tells what others call dir: (a manifest and blobs) from what we do.
+func skopeoDir(path string) bool {
+	if !exists(filepath.Join(path, "manifest.json")) {
+		return false
+	}
+	f, err := os.Open(filepath.Join(path, "version"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	const says = "Directory Transport Version"
+	head := make([]byte, len(says))
+	_, err = io.ReadFull(f, head)
+	return err == nil && string(head) == says
+}
+
+func skopeoHint(path string) string {
+	return fmt.Sprintf("skopeo copy dir:%s oci-archive:image.tar, then bandsox run oci-archive:image.tar", path)
 }
 
 // dirContent is a directory, read anew each time.

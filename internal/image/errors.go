@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -119,4 +120,18 @@ func scratchError(dir string, err error) error {
 		}
 	}
 	return wire.Errorf(wire.Unavailable, "writing temporary files in %q: %w", dir, err)
+}
+
+// inUnits writes a limit as people do, in the largest unit that it is a whole
+// number of.
+func inUnits(n int64) string {
+	switch {
+	case n > 0 && n%(1<<30) == 0:
+		return fmt.Sprintf("%d GiB", n>>30)
+	case n > 0 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%d bytes", n)
 }

@@ -58,7 +58,7 @@ func (b *budget) hold(e *entry) error {
 }
 
 func (b *budget) tooBig() error {
-	return wire.Errorf(wire.Exhausted, "the image unpacks to more than %d bytes, the limit", b.lim.MaxBytes)
+	return wire.Errorf(wire.Exhausted, "the image unpacks to more than %s, the limit", inUnits(b.lim.MaxBytes))
 }
 
 // reader counts r's bytes. They may exceed the contents by what headers and

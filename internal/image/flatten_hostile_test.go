@@ -144,6 +144,17 @@ func TestFlattenLimits(t *testing.T) {
 	}
 }
 
+func TestLimitIsReadable(t *testing.T) {
+	bomb := funcLayer(func() (io.ReadCloser, error) { return io.NopCloser(&repeat{b: entries(t, "a=1")[:1024]}), nil })
+	err := Flatten(t.Context(), []Layer{bomb}, io.Discard, Limits{MaxBytes: 2 << 20})
+	wantError(t, err, wire.Exhausted, "more than 2 MiB")
+	for n, want := range map[int64]string{64 << 30: "64 GiB", 1<<30 + 1<<20: "1025 MiB", 3 << 19: "1.5 MiB", 4096: "4096 bytes"} {
+		if got := inUnits(n); got != want {
+			t.Errorf("%d is written %q, want %q", n, got, want)
+		}
+	}
+}
+
 type funcLayer func() (io.ReadCloser, error)
 
 func (f funcLayer) Uncompressed() (io.ReadCloser, error) { return f() }

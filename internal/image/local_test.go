@@ -270,6 +270,25 @@ func TestDir(t *testing.T) {
 	wantError(t, err, wire.Exhausted, "3 bytes")
 }
 
+// What skopeo writes as dir:, and a layout, are images, but not as we mean dir:.
+func TestDirIsAnImage(t *testing.T) {
+	o := options(t)
+	skopeo := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(skopeo, "manifest.json"), []byte("{}"), 0o644))
+	must(t, os.WriteFile(filepath.Join(skopeo, "version"), []byte("Directory Transport Version: 1.1\n"), 0o644))
+	_, err := Open(context.Background(), "dir:"+skopeo, o)
+	wantError(t, err, wire.Invalid, "skopeo copy dir:"+skopeo+" oci-archive:", "bandsox run oci-archive:")
+	_, err = Open(context.Background(), skopeo, o)
+	wantError(t, err, wire.Invalid, "skopeo copy dir:"+skopeo)
+
+	oci := makeLayout(t, map[string]v1.Image{"v1": makeImage(t, threeLayers...)})
+	_, err = Open(context.Background(), "dir:"+oci, o)
+	wantError(t, err, wire.Invalid, "oci:"+oci)
+
+	must(t, os.WriteFile(filepath.Join(skopeo, "version"), []byte("7\n"), 0o644)) // files of these names, no more
+	must(t, open1(t, "dir:"+skopeo, o).Close())
+}
+
 func TestDirUnreadable(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("needs an ordinary user: root may read everything")

@@ -213,7 +213,7 @@ func readBounded(r io.Reader, limit int64, what string) ([]byte, error) {
 	case err != nil:
 		return nil, wire.Errorf(wire.Unavailable, "reading %s: %w", what, err)
 	case int64(len(b)) > limit:
-		return nil, wire.Errorf(wire.Invalid, "reading %s: more than the %d bytes that are allowed", what, limit)
+		return nil, wire.Errorf(wire.Invalid, "reading %s: more than the %s that are allowed", what, inUnits(limit))
 	}
 	return b, nil
 }

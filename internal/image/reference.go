@@ -212,6 +212,9 @@ func suggest(path string) string {
 		if exists(filepath.Join(path, "oci-layout")) {
 			return fmt.Sprintf("%s:%s", kindLayout, path)
 		}
+		if skopeoDir(path) {
+			return skopeoHint(path)
+		}
 		return fmt.Sprintf("%s:%s", kindDir, path)
 	}
 	return fmt.Sprintf("%s:%s or %s:%s", kindDockerArchive, path, kindOCIArchive, path)

@@ -54,7 +54,7 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if w.left -= int64(len(p)); w.left < 0 {
-		return 0, wire.Errorf(wire.Exhausted, "reading: more than the %d bytes that are allowed", w.limit)
+		return 0, wire.Errorf(wire.Exhausted, "reading: more than the %s that are allowed", inUnits(w.limit))
 	}
 	n, err := w.f.Write(p)
 	if err != nil {

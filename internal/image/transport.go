@@ -132,7 +132,7 @@ func (e *stalledError) Is(target error) bool {
 }
 
 // errManifestSize is what a bomb in place of a manifest meets.
-var errManifestSize = wire.Errorf(wire.Invalid, "reading a manifest: more than the %d bytes that are allowed", maxManifest)
+var errManifestSize = wire.Errorf(wire.Invalid, "reading a manifest: more than the %s that are allowed", inUnits(maxManifest))
 
 // retryable says which errors of a request ggcr's transport may try again.
 // A host that can't be reached or has gone silent is reported at once: a
