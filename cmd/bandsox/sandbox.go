@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -132,7 +133,15 @@ func newStart(a *app) *cobra.Command {
 func newStop(a *app) *cobra.Command {
 	grace := bandsox.DefaultGrace
 	cmd := a.verb("stop SANDBOX...", "End a sandbox's programs, write its disk out and power it off", "stopped",
-		func(sb *bandsox.Sandbox, ctx context.Context) error { return sb.Stop(ctx, grace) })
+		func(sb *bandsox.Sandbox, ctx context.Context) error {
+			err := sb.Stop(ctx, grace)
+			if errors.Is(err, bandsox.ErrConflict) {
+				if info, ierr := sb.Info(ctx); ierr == nil && info.Status == bandsox.StateStopped {
+					return errAlready
+				}
+			}
+			return err
+		})
 	cmd.Flags().DurationVar(&grace, "grace", bandsox.DefaultGrace, "time between SIGTERM and SIGKILL")
 	return cmd
 }
@@ -165,6 +174,9 @@ func newRemove(a *app) *cobra.Command {
 	return cmd
 }
 
+// errAlready is for a verb that finds done what it was to do: no failure, and said.
+var errAlready = errors.New("already so")
+
 // verb is a command that does one thing to each sandbox named.
 func (a *app) verb(use, short, done string, do func(*bandsox.Sandbox, context.Context) error) *cobra.Command {
 	return &cobra.Command{
@@ -180,6 +192,8 @@ func (a *app) verb(use, short, done string, do func(*bandsox.Sandbox, context.Co
 					switch {
 					case err == nil:
 						fmt.Printf("VM %s %s.\n", ref, done)
+					case errors.Is(err, errAlready):
+						fmt.Printf("VM %s is already %s.\n", ref, done)
 					case first == nil:
 						first = err
 					default:
