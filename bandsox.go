@@ -120,6 +120,11 @@ func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
 	m := &Manager{cfg: cfg, log: cfg.Log, store: st, driver: driver, live: map[string]*Sandbox{},
 		wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	m.artifact, m.builds = m.findArtifacts, image.BuildsDir
+	if _, ok := driver.(vm.Kernelless); ok {
+		m.artifact = func(context.Context) (artifacts, error) {
+			return artifacts{kernel: "none", initrd: "none", digest: "none"}, nil
+		}
+	}
 	if err := m.load(ctx); err != nil {
 		return nil, fail("open", "", errors.Join(err, st.Close()))
 	}
@@ -131,6 +136,9 @@ func pickDriver(cfg Config) (vm.Driver, error) {
 	switch cfg.Driver {
 	case "", "qemu":
 		return qemu.New(qemu.Options{Accel: cfg.Accel}), nil
+	}
+	if d := vm.Provided(cfg.Driver); d != nil {
+		return d, nil
 	}
 	return nil, invalid("open", "", "unknown driver %q: this build has qemu", cfg.Driver)
 }

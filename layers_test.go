@@ -45,6 +45,13 @@ var edges = []edge{
 	{".", "internal/vm/qemu", "the driver there is: chosen here and nowhere else"},
 	{".", "internal/wire", "the library's types are the wire's types: no second model"},
 
+	{"internal/api", ".", "what a request asks for is what the library is asked for"},
+	{"internal/api", "internal/wire", "errors with a code and a hint"},
+	{"internal/server", ".", "the server is the library on HTTP"},
+	{"internal/server", "internal/api", "the bodies that it reads and writes"},
+	{"internal/server", "internal/auth", "who may do what stands in front of every route"},
+	{"internal/server", "internal/wire", "errors with a code and a hint"},
+
 	{"internal/agent", "internal/wire", "the host's side of the protocol"},
 	{"internal/agent/guest", "internal/wire", "the guest's side of the protocol"},
 	{"internal/auth", "internal/wire", "errors with a code and a hint"},
@@ -67,6 +74,7 @@ var edges = []edge{
 // testEdges are the further imports of test files.
 var testEdges = []edge{
 	{"cmd/bandsox", "internal/vm/vmtest", "its scripts run on the process fake too"},
+	{"internal/server", "internal/vm/vmtest", "a server needs a manager, and that machines"},
 	{"internal/vm/qemu", "internal/vm/vmtest", "the driver is held to the contract"},
 	{".", "internal/vm/vmtest", "the library runs on the process fake where there is no VM"},
 	{"internal/agent", "internal/agent/guest", "both sides of the protocol against each other"},

@@ -55,27 +55,14 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	g.o.WriteError(w, r, err)
 }
 
-// Status is the HTTP status of an error of this package.
+// Status is the HTTP status of an error of this package: what it has too much of
+// is requests, or sandboxes, and waiting or deleting helps.
 func Status(err error) int {
-	switch wire.CodeOf(err) {
-	case wire.Invalid:
-		return http.StatusBadRequest
-	case wire.Unauthorized:
-		return http.StatusUnauthorized
-	case wire.Denied:
-		return http.StatusForbidden
-	case wire.NotFound:
-		return http.StatusNotFound
-	case wire.Conflict:
-		return http.StatusConflict
-	case wire.Exhausted:
+	code := wire.CodeOf(err)
+	if code == wire.Exhausted {
 		return http.StatusTooManyRequests
-	case wire.Timeout:
-		return http.StatusRequestTimeout
-	case wire.Unavailable:
-		return http.StatusServiceUnavailable
 	}
-	return http.StatusInternalServerError
+	return code.Status()
 }
 
 func writeError(w http.ResponseWriter, _ *http.Request, err error) {

@@ -33,8 +33,8 @@ const machineEnv = "BANDSOX_TEST_MACHINE"
 // rootEnv names the directory of its files.
 const rootEnv = "BANDSOX_TEST_ROOT"
 
-// Main lets a test program be the process fake's machine. Call it in TestMain
-// with what shall run otherwise.
+// Main lets a test program be the process fake's machine, and its managers have
+// the driver "process". Call it in TestMain with what shall run otherwise.
 func Main(run func() int) {
 	if dir := os.Getenv(machineEnv); dir != "" {
 		os.Unsetenv(machineEnv)
@@ -44,6 +44,7 @@ func Main(run func() int) {
 		}
 		os.Exit(0)
 	}
+	vm.Provide("process", NewProcess)
 	os.Exit(run())
 }
 
@@ -114,6 +115,9 @@ type processDriver struct{}
 
 // NewProcess returns the process fake.
 func NewProcess() vm.Driver { return processDriver{} }
+
+// Kernelless says that the agent runs on the host's kernel.
+func (processDriver) Kernelless() {}
 
 func (processDriver) Name() string                            { return "process" }
 func (processDriver) Version(context.Context) (string, error) { return "fake", nil }

@@ -1,0 +1,143 @@
+// Package server puts the library on HTTP. Its routes are data: a table that
+// says for each what it takes to call it, what it does, and what its
+// documentation says; the OpenAPI document is made from the same table.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/internal/auth"
+	"github.com/bandsox/bandsox/internal/wire"
+)
+
+// Options are what a server is made of.
+type Options struct {
+	Manager *bandsox.Manager
+	Auth    *auth.Store
+	Guard   auth.Options // WriteError is the server's own
+	Version string
+	Log     *slog.Logger // default: slog.Default()
+}
+
+// Server answers the requests of one manager's users.
+type Server struct {
+	m       *bandsox.Manager
+	keys    *auth.Store
+	guard   *auth.Guard
+	version string
+	log     *slog.Logger
+	started time.Time
+
+	api  huma.API
+	mux  *http.ServeMux
+	root http.Handler
+
+	closing context.Context // done when streams are to end
+	close   context.CancelFunc
+}
+
+// New makes a server. Close it when no requests come any more.
+func New(o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(), mux: http.NewServeMux()}
+	o.Guard.WriteError = func(w http.ResponseWriter, _ *http.Request, err error) { s.writeError(w, err, nil) }
+	guard, err := auth.NewGuard(o.Auth, o.Guard)
+	if err != nil {
+		return nil, err
+	}
+	s.guard = guard
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.api = huma.NewAPI(openAPI(o.Version), adapter{s})
+	for _, rt := range routes() {
+		s.add(rt)
+	}
+	s.root = auth.Headers(pagePolicy, guard.Authenticate(http.HandlerFunc(s.serve)))
+	return s, nil
+}
+
+// pagePolicy is the Content-Security-Policy of our own pages: everything they
+// use comes from here.
+const pagePolicy = "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; " +
+	"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+// ServeHTTP answers a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.root.ServeHTTP(w, r) }
+
+// serve finds the route. What there is no route for is answered as everything
+// else is: ServeMux's own answers are no JSON.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r) // which sets the path's values
+		return
+	}
+	var probe statusProbe
+	h.ServeHTTP(&probe, r)
+	if allow := probe.Header().Get("Allow"); probe.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", allow)
+		writeStatus(w, http.StatusMethodNotAllowed, "Method Not Allowed", "this path takes "+allow)
+		return
+	}
+	hint := "GET /openapi.json lists the routes"
+	if !strings.HasPrefix(r.URL.Path, "/api/") {
+		hint = ""
+	}
+	writeStatus(w, http.StatusNotFound, "Not Found", hint)
+}
+
+// statusProbe takes only an answer's status and headers.
+type statusProbe struct {
+	header http.Header
+	status int
+}
+
+func (p *statusProbe) Header() http.Header {
+	if p.header == nil {
+		p.header = http.Header{}
+	}
+	return p.header
+}
+func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *statusProbe) WriteHeader(status int)      { p.status = status }
+
+// EndStreams ends what goes on until its reader leaves: streams of events,
+// terminals. A server that shuts down calls it first.
+func (s *Server) EndStreams() { s.close() }
+
+// Close writes down what is still to be. The manager is its owner's to close.
+func (s *Server) Close() error {
+	s.close()
+	return s.guard.Close()
+}
+
+// sandbox finds the one that a request's path names.
+func (s *Server) sandbox(ctx context.Context, ref string) (*bandsox.Sandbox, error) {
+	return s.m.Get(ctx, ref)
+}
+
+// sandboxID is the id of the sandbox that a request's path names, "" if there
+// is none.
+func (s *Server) sandboxID(r *http.Request) string {
+	sb, err := s.m.Get(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return ""
+	}
+	return sb.ID()
+}
+
+// need fails unless the caller of a request may do this with the sandbox.
+func (s *Server) allow(ctx context.Context, need auth.Need, sandbox string) error {
+	return s.guard.Allow(ctx, need, sandbox)
+}
+
+// invalid is the error of a request that can't be meant.
+func invalid(format string, args ...any) error { return wire.Errorf(wire.Invalid, format, args...) }
