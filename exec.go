@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,7 +26,7 @@ type Cmd struct {
 	Args []string // the program and its arguments; the program is looked up in the guest
 
 	Env  []string // KEY=value, over the sandbox's and the image's
-	Dir  string   // default: the image's working directory, else /
+	Dir  string   // absolute; default: the image's working directory, else /
 	User string   // name, uid, name:group or uid:gid; default: the image's user, else root
 	TTY  *Size    // run it on a terminal of this size; its errors then come on Stdout
 
@@ -94,8 +96,8 @@ func (c *Cmd) Start(ctx context.Context) error {
 	if c.proc != nil || c.err != nil {
 		return invalid("exec", c.sb.id, "already started")
 	}
-	if c.Detach && (c.Stdin != nil || c.Stdout != nil || c.Stderr != nil) {
-		return invalid("exec", c.sb.id, "Detach goes without Stdin, Stdout and Stderr: attach to the process instead")
+	if err := c.check(); err != nil {
+		return err
 	}
 	client, err := c.sb.running(ctx)
 	if err != nil {
@@ -173,6 +175,20 @@ func (c *Cmd) Start(ctx context.Context) error {
 		}
 		c.exit, c.err = exit, err
 	}()
+	return nil
+}
+
+// check refuses what no guest could make sense of.
+func (c *Cmd) check() error {
+	name, group, withGroup := strings.Cut(c.User, ":")
+	switch {
+	case c.Detach && (c.Stdin != nil || c.Stdout != nil || c.Stderr != nil):
+		return invalid("exec", c.sb.id, "Detach goes without Stdin, Stdout and Stderr: attach to the process instead")
+	case c.Dir != "" && !path.IsAbs(c.Dir):
+		return invalid("exec", c.sb.id, "working directory %q: must be an absolute path", c.Dir)
+	case withGroup && (name == "" || group == ""):
+		return invalid("exec", c.sb.id, "user %q: must be name, uid, name:group or uid:gid", c.User)
+	}
 	return nil
 }
 

@@ -132,6 +132,13 @@ func TestLifeOfASandbox(t *testing.T) {
 	if _, err := sb.Shell("echo why >&2; exit 3").Output(ctx); !errors.As(err, &exit) || exit.Code != 3 || string(exit.Stderr) != "why\n" {
 		t.Errorf("exit code: %v", err)
 	}
+	for _, bad := range []*Cmd{{Dir: "relative"}, {Dir: "../up"}, {User: ":"}, {User: ":0"}, {User: "0:"}} {
+		cmd := sb.Command("true")
+		cmd.Dir, cmd.User = bad.Dir, bad.User
+		if err := cmd.Run(ctx); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "must be") {
+			t.Errorf("in %q as %q: %v", bad.Dir, bad.User, err)
+		}
+	}
 	if err := sb.Command("no-such-program").Run(ctx); !errors.Is(err, ErrNotFound) {
 		t.Errorf("no such program: %v", err)
 	}

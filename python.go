@@ -20,7 +20,7 @@ type PythonOptions struct {
 	Filename string
 
 	Env  []string // KEY=value, over the sandbox's and the image's
-	Dir  string   // default: the image's working directory, else /
+	Dir  string   // absolute; default: the image's working directory, else /
 	User string   // as Cmd.User
 
 	Stdin          io.Reader // nil: empty

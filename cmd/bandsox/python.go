@@ -35,6 +35,9 @@ comes from there, standard input is the program's. Exit codes are those of bands
 			if err != nil {
 				return err
 			}
+			if err := checkPlace(o.Dir, o.User); err != nil {
+				return err
+			}
 			o.Env, o.Timeout, o.Args, o.Stdin = envPairs(vars), time.Duration(timeout), args[1:], os.Stdin
 			code, err := pythonCode(&o)
 			if err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
+	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -48,6 +50,9 @@ type job struct {
 
 func (a *app) newJob(p programFlags) (*job, error) {
 	j := &job{flags: p, app: a}
+	if err := checkPlace(p.workdir, p.user); err != nil {
+		return nil, err
+	}
 	if p.tty && p.json {
 		return nil, usageError("--tty and --json don't go together: a terminal mixes output and errors")
 	}
@@ -59,6 +64,18 @@ func (a *app) newJob(p programFlags) (*job, error) {
 		j.tty = tty
 	}
 	return j, nil
+}
+
+// checkPlace refuses, before there is a machine, what none can make sense of.
+func checkPlace(workdir, user string) error {
+	name, group, withGroup := strings.Cut(user, ":")
+	switch {
+	case workdir != "" && !path.IsAbs(workdir):
+		return usageError("--workdir %q: must be an absolute path", workdir)
+	case withGroup && (name == "" || group == ""):
+		return usageError("--user %q: must be NAME, UID, NAME:GROUP or UID:GID", user)
+	}
+	return nil
 }
 
 // prepare connects cmd to our streams.
