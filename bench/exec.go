@@ -202,7 +202,7 @@ func (p *raw) round(t *rawTimes, echoes int) error {
 }
 
 func (p *raw) stream(n int64) error {
-	if _, err := fmt.Fprintf(p.conn, "g%08d", n); err != nil {
+	if _, err := fmt.Fprintf(p.conn, "g%012d", n); err != nil {
 		return err
 	}
 	_, err := io.CopyN(io.Discard, p.conn, n)

@@ -29,7 +29,7 @@ type fileTimes struct {
 
 // take sends n bytes to the raw port's program, which puts them into a file.
 func (p *raw) take(n int64) error {
-	if _, err := fmt.Fprintf(p.conn, "t%08d", n); err != nil {
+	if _, err := fmt.Fprintf(p.conn, "t%012d", n); err != nil {
 		return err
 	}
 	buf := make([]byte, 1<<20)

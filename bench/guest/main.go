@@ -82,8 +82,8 @@ func echo(r io.Reader, w io.Writer) error {
 	}
 }
 
-// port serves a virtio-serial port: 'e' is answered by 'e'; 'g' and eight
-// decimal digits by so many bytes of a file in memory; 't', eight digits and so
+// port serves a virtio-serial port: 'e' is answered by 'e'; 'g' and twelve
+// decimal digits by so many bytes of a file in memory; 't', twelve digits and so
 // many bytes for such a file by 't'.
 func port(name string) error {
 	paths, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
@@ -172,7 +172,7 @@ func (p patient) Read(b []byte) (int, error) {
 }
 
 func servePort(f *os.File) error {
-	word := make([]byte, 9)
+	word := make([]byte, 1+12)
 	in := patient{f}
 	for {
 		if _, err := io.ReadFull(in, word[:1]); err != nil {
