@@ -14,8 +14,14 @@ func WithProgress(ctx context.Context, f Progress) context.Context {
 	return context.WithValue(ctx, progressKey{}, f)
 }
 
+// ProgressOf is what WithProgress gave the context, nil if it gave nothing.
+func ProgressOf(ctx context.Context) Progress {
+	f, _ := ctx.Value(progressKey{}).(Progress)
+	return f
+}
+
 func (m *Manager) progress(ctx context.Context) Progress {
-	if f, ok := ctx.Value(progressKey{}).(Progress); ok {
+	if f := ProgressOf(ctx); f != nil {
 		return f
 	}
 	return m.cfg.Progress

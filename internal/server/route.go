@@ -25,6 +25,10 @@ type route struct {
 	// is conflict all the same. 0: 409.
 	notRunning int
 	hidden     bool // not in the documentation: pages, aliases
+
+	// events is what a typed route does instead when it is asked for an answer
+	// of events.
+	events func(s *Server, w http.ResponseWriter, r *http.Request) error
 }
 
 // handler is what a route does: typed or raw.
@@ -73,16 +77,20 @@ func (h raw) mount(s *Server, rt route) {
 	if !rt.hidden {
 		s.api.OpenAPI().AddOperation(&op)
 	}
-	s.handle(rt, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.handle(rt, s.serveRaw(rt, h.f))
+}
+
+func (s *Server) serveRaw(rt route, f func(*Server, http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		track := &tracker{ResponseWriter: w}
-		if err := h.f(s, track, r); err != nil {
+		if err := f(s, track, r); err != nil {
 			if track.begun {
 				s.log.Debug("answer broken off", "path", r.URL.Path, "err", err)
 				panic(http.ErrAbortHandler) // so that the client sees a broken answer, not a short one
 			}
 			s.writeError(w, err, &rt)
 		}
-	}))
+	})
 }
 
 // tracker knows whether the answer has begun.
@@ -144,7 +152,16 @@ func (s *Server) handle(rt route, h http.Handler) {
 type adapter struct{ s *Server }
 
 func (a adapter) Handle(op *huma.Operation, h func(huma.Context)) {
-	a.s.handle(op.Metadata[routeKey].(route), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	rt := op.Metadata[routeKey].(route)
+	var stream http.Handler
+	if rt.events != nil {
+		stream = a.s.serveRaw(rt, rt.events)
+	}
+	a.s.handle(rt, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stream != nil && wantsEvents(r) {
+			stream.ServeHTTP(w, r)
+			return
+		}
 		h(humago.NewContext(op, r, w))
 	}))
 }

@@ -17,7 +17,7 @@ var vmRoutes = []route{
 	{method: "GET", path: "/api/projects", need: auth.NeedAny, tag: tagVMs, summary: "List sandboxes: another name of GET /api/vms", do: call((*Server).listVMs)},
 	{method: "POST", path: "/api/vms", need: auth.NeedUse, tag: tagVMs, summary: "Make a sandbox from an image",
 		about: "Answers when programs can be run in it. With Accept: text/event-stream it answers with events: progress, then created or error.",
-		do:    call((*Server).createVM)},
+		do:    call((*Server).createVM), events: (*Server).createEvents},
 	{method: "GET", path: "/api/vms/{id}", need: auth.NeedRead, tag: tagVMs, summary: "All there is to know of a sandbox", do: call((*Server).getVM)},
 	{method: "PATCH", path: "/api/vms/{id}", need: auth.NeedUse, tag: tagVMs, summary: "Change a sandbox's name, metadata, labels, environment, times or disk size", do: call((*Server).updateVM)},
 	{method: "DELETE", path: "/api/vms/{id}", need: auth.NeedUse, tag: tagVMs, summary: "Throw a sandbox away, running or not", about: "To delete what isn't there is no error.", do: call((*Server).deleteVM)},
