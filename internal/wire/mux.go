@@ -73,7 +73,8 @@ func newMux(session uint32, host bool, out *outbox, onEnd func()) *Mux {
 	return m
 }
 
-// Done is closed when the session has ended.
+// Done is closed when the session has ended, and all its streams with it:
+// nothing can be sent any more.
 func (m *Mux) Done() <-chan struct{} { return m.done }
 
 // Err says why the session ended; nil while it lives.
@@ -101,13 +102,13 @@ func (m *Mux) fail(cause error, tell bool) {
 	m.err = m.sessionError(cause)
 	err, streams := m.err, m.streams
 	m.streams, m.backlog, m.partial = nil, nil, nil
-	close(m.done)
 	m.accepted.Broadcast()
 	m.mu.Unlock()
 
 	for _, s := range streams {
 		s.fail(err)
 	}
+	close(m.done) // only now: who saw it must not send on a stream that lives
 	var last *frame
 	if tell {
 		last = &frame{typ: typeReset, session: m.session, payload: encodeError(Errorf(Unavailable, "%v", cause))}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -409,6 +410,36 @@ func TestHostRefusesNonsense(t *testing.T) {
 				t.Errorf("opening: %v", err)
 			}
 		})
+	}
+}
+
+// Who saw the session's end can't send on any of its streams.
+func TestDoneIsTheEndOfEveryStream(t *testing.T) {
+	host, _ := session(t)
+	var streams []*Stream
+	for range MaxStreams {
+		s, err := host.Open(testContext(t), Request{Op: OpStats})
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	var unaware atomic.Int32
+	var looks sync.WaitGroup
+	for range 4 { // one of them is awake when it happens
+		looks.Go(func() {
+			<-host.Done()
+			for _, s := range streams {
+				if err := s.Send(KindData, []byte("x")); !errors.Is(err, ErrSession) {
+					unaware.Add(1)
+				}
+			}
+		})
+	}
+	host.Close()
+	looks.Wait()
+	if n := unaware.Load(); n > 0 {
+		t.Errorf("%d calls did not see the end", n)
 	}
 }
 
