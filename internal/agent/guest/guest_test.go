@@ -218,3 +218,32 @@ func TestCgroupKillsWhatEscapes(t *testing.T) {
 		t.Errorf("after that: %v", err)
 	}
 }
+
+// TestMakeMountPoint: whatever an image has in a mount point's place, the guest
+// gets a directory there, and nothing it leads to is touched.
+func TestMakeMountPoint(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{
+		os.MkdirAll(at("full/inner"), 0o700), os.WriteFile(at("file"), []byte("x"), 0o644),
+		os.Symlink("full", at("link")), os.Symlink("/no/where", at("dangling")), unix.Mkfifo(at("fifo"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"none", "full", "file", "link", "dangling", "fifo"} {
+		if err := makeMountPoint(at(name)); err != nil {
+			t.Error(err)
+		}
+		if fi, err := os.Lstat(at(name)); err != nil || !fi.IsDir() {
+			t.Errorf("%s: %v %v", name, fi, err)
+		}
+	}
+	if fi, err := os.Stat(at("full/inner")); err != nil || !fi.IsDir() {
+		t.Errorf("a directory lost what was in it: %v", err)
+	}
+	if err := makeMountPoint(at("no/parent")); err == nil {
+		t.Error("a mount point without a parent was made")
+	}
+}

@@ -141,15 +141,8 @@ func awaitDevice(path, what string, patience time.Duration) error {
 // switchRoot makes newRoot the root, and gives the initramfs's memory back.
 func switchRoot() error {
 	for _, dir := range []string{"/dev", "/proc", "/sys"} {
-		// An image without this directory gets it, in the disk. One that has a
-		// file or a symlink there is refused: it would be a different /proc.
-		err := os.Mkdir(newRoot+dir, 0o755)
-		if err != nil && !os.IsExist(err) {
+		if err := makeMountPoint(newRoot + dir); err != nil {
 			return wire.Errorf(wire.Internal, "making the mount point %s: %w", dir, cause(err))
-		}
-		fi, err := os.Lstat(newRoot + dir)
-		if err != nil || !fi.IsDir() {
-			return wire.Errorf(wire.Invalid, "mounting %s: it is not a directory in the image", dir)
 		}
 		if err := unix.Mount(dir, newRoot+dir, "", unix.MS_MOVE, ""); err != nil {
 			return wire.Errorf(wire.Internal, "moving %s: %w", dir, err)
@@ -175,6 +168,17 @@ func switchRoot() error {
 	}
 	emptyInitramfs(old)
 	return nil
+}
+
+// makeMountPoint gives an image the directory that it lacks, in the disk. What it
+// has there in its stead, a file or a link, gives way: a link followed would
+// hide another directory, or lead out of the root to be.
+func makeMountPoint(path string) error {
+	if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
+		return nil
+	}
+	os.Remove(path) // else Mkdir says that it is still there
+	return os.Mkdir(path, 0o755)
 }
 
 // emptyInitramfs deletes the files of the initramfs: it lives in memory.
