@@ -45,6 +45,9 @@ var edges = []edge{
 	{".", "internal/vm/qemu", "the driver there is: chosen here and nowhere else"},
 	{".", "internal/wire", "the library's types are the wire's types: no second model"},
 
+	{"client", ".", "the client has the library's types and errors"},
+	{"client", "internal/api", "the bodies that it writes and reads"},
+	{"client", "internal/wire", "errors with a code and a hint"},
 	{"internal/api", ".", "what a request asks for is what the library is asked for"},
 	{"internal/api", "internal/wire", "errors with a code and a hint"},
 	{"internal/server", ".", "the server is the library on HTTP"},
@@ -63,6 +66,9 @@ var edges = []edge{
 	{"internal/vm/qemu", "internal/wire", "errors with a code and a hint"},
 
 	// The contract suite and the process fake: only tests import them.
+	{"internal/contract", ".", "one suite holds the library"},
+	{"internal/contract", "client", "and the client to the same words"},
+	{"internal/contract", "internal/vm/vmtest", "sandboxes need images"},
 	{"internal/vm/vmtest", "internal/agent", "asks the guest that a driver booted"},
 	{"internal/vm/vmtest", "internal/agent/guest", "the process fake is the real agent on the host"},
 	{"internal/vm/vmtest", "internal/disk", "machines need drives"},
@@ -74,6 +80,11 @@ var edges = []edge{
 // testEdges are the further imports of test files.
 var testEdges = []edge{
 	{"cmd/bandsox", "internal/vm/vmtest", "its scripts run on the process fake too"},
+	{".", "internal/contract", "the library is held to the contract"},
+	{"client", "internal/contract", "and the client to the same one"},
+	{"client", "internal/server", "through a real server"},
+	{"client", "internal/auth", "whose keys it needs"},
+	{"client", "internal/vm/vmtest", "with machines behind it"},
 	{"internal/server", "internal/vm/vmtest", "a server needs a manager, and that machines"},
 	{"internal/vm/qemu", "internal/vm/vmtest", "the driver is held to the contract"},
 	{".", "internal/vm/vmtest", "the library runs on the process fake where there is no VM"},

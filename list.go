@@ -35,6 +35,11 @@ func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, s := range o.States {
+		if !slices.Contains(states[:], s) {
+			return nil, invalid("list", "", "%q is no state: there are %v", s, states)
+		}
+	}
 	all, err := m.infos(ctx)
 	if err != nil {
 		return nil, fail("list", "", err)

@@ -8,12 +8,16 @@ import (
 
 // tags are the parts of the documentation, in its order.
 var tags = []*huma.Tag{
-	{Name: tagVMs, Description: "Sandboxes: microVMs made from container images."},
+	{Name: tagVMs, Description: "MicroVMs made from container images."},
+	{Name: tagHouse, Description: "The server itself."},
 }
 
-const tagVMs = "Sandboxes"
+const (
+	tagVMs   = "Sandboxes"
+	tagHouse = "Server"
+)
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes)
+	return slices.Concat(vmRoutes, healthRoutes)
 }
