@@ -67,6 +67,11 @@ type ImageSources struct {
 	CAFiles  []string            // more certificate authorities, PEM
 	MaxBytes int64               // limit of an image's unpacked size; default 64 GiB
 	Stdin    io.Reader           // what "-" stands for in oci-archive:- and docker-archive:-
+
+	// DebianMirror is the URL of the Debian archive that bandsox/base is built from,
+	// and after a space that of its security archive. Default:
+	// BANDSOX_DEBIAN_MIRROR, else what the host's apt uses, where it is a Debian.
+	DebianMirror string
 }
 
 // Manager owns a state directory and the sandboxes in it. Its methods may be

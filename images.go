@@ -246,5 +246,5 @@ func (m *Manager) build(ctx context.Context, src *image.Image) (Image, error) {
 func (m *Manager) imageOptions(ctx context.Context) image.Options {
 	s := m.cfg.Images
 	return image.Options{Docker: s.Docker, Mirrors: s.Mirrors, Insecure: s.Insecure, CAFiles: s.CAFiles,
-		Platform: "linux/" + Arch, MaxBytes: s.MaxBytes, Stdin: s.Stdin, Scratch: m.store.Scratch(), Progress: m.progress(ctx)}
+		Platform: "linux/" + Arch, MaxBytes: s.MaxBytes, DebianMirror: debianMirror(s.DebianMirror), Stdin: s.Stdin, Scratch: m.store.Scratch(), Progress: m.progress(ctx)}
 }

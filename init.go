@@ -1,9 +1,11 @@
 package bandsox
 
 import (
+	"cmp"
 	"context"
 	"os"
 
+	"github.com/bandsox/bandsox/internal/image"
 	"github.com/bandsox/bandsox/internal/kernel"
 	"github.com/bandsox/bandsox/internal/store"
 )
@@ -17,6 +19,10 @@ type InitOptions struct {
 	KernelSHA256 string // of what Kernel names, hex; "" is not checked
 	KernelOutput string // copy the vmlinux here too
 	Force        bool   // replace what is there
+
+	// DebianMirror is where Debian's kernel comes from if apt can't get it: see
+	// ImageSources.
+	DebianMirror string
 
 	Progress func(what string, done, total int64)
 }
@@ -46,6 +52,7 @@ func Init(ctx context.Context, o InitOptions) (Kernel, error) {
 	defer st.Close()
 	k, err := kernel.Install(ctx, st.Kernels(), kernel.InstallOptions{
 		Source: o.Kernel, SHA256: o.KernelSHA256, Force: o.Force, Progress: o.Progress,
+		Mirror: cmp.Or(debianMirror(o.DebianMirror), image.DebianMirror()),
 		// What every driver of this build boots from.
 		Require: []string{"virtio_console", "pvh"},
 	})
@@ -60,6 +67,11 @@ func Init(ctx context.Context, o InitOptions) (Kernel, error) {
 		}
 	}
 	return Kernel{Version: k.Version, Digest: k.Digest, Source: k.Source, Path: k.Vmlinux}, nil
+}
+
+// debianMirror is the one named, here or in the environment.
+func debianMirror(named string) string {
+	return cmp.Or(named, os.Getenv("BANDSOX_DEBIAN_MIRROR"))
 }
 
 // Fetch copies what a path or URL (http, https, file) names into the file to:

@@ -27,6 +27,10 @@ func newInit(a *app) *cobra.Command {
 names, else the Firecracker project's, else Debian's cloud kernel. What is there
 is left alone, unless --force is given; an interrupted download goes on.
 
+Debian's packages, also those of bandsox/base, come from where the host's apt
+gets them. Where it gets none, BANDSOX_DEBIAN_MIRROR names the URL of a Debian
+archive, and after a space that of its security archive.
+
 A base file system and CNI plugins, which the Python BandSox wanted, are fetched
 only when their URLs are given.`,
 		Args: func(_ *cobra.Command, args []string) error {

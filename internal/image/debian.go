@@ -56,7 +56,11 @@ func openDebian(ctx context.Context, r reference, o Options) (*Image, error) {
 	if err := debianTools(); err != nil {
 		return nil, err
 	}
-	f, err := buildDebian(ctx, r.String(), o)
+	sources, err := o.debianSources()
+	if err != nil {
+		return nil, err
+	}
+	f, err := buildDebian(ctx, r.String(), sources, o)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +120,7 @@ const subidsHint = "sudo apt-get install uidmap && sudo usermod --add-subuids 10
 	"or have root run: bandsox image pull bandsox/base; or use an image that is here: docker-archive:FILE, oci:DIR"
 
 // buildDebian runs mmdebstrap, and returns the tar file it writes.
-func buildDebian(ctx context.Context, what string, o Options) (*os.File, error) {
+func buildDebian(ctx context.Context, what string, sources []string, o Options) (*os.File, error) {
 	tmp, lock, err := debianTemp(o.Scratch)
 	if err != nil {
 		return nil, err
@@ -132,7 +136,7 @@ func buildDebian(ctx context.Context, what string, o Options) (*os.File, error) 
 			o.Progress("building "+what+": "+step, 0, 0)
 		}
 	}}
-	args := debianArgs(ctx)
+	args := append(debianArgs(ctx), sources...)
 	err = runContained(func() *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "SOURCE_DATE_EPOCH="+debianEpoch, "LC_ALL=C.UTF-8")
@@ -165,7 +169,7 @@ func debianArgs(ctx context.Context) []string {
 	}
 	// What is this host's own business doesn't go into the image.
 	args = append(args, `--customize-hook=cd "$1" && rm -f etc/resolv.conf etc/hostname etc/apt/apt.conf.d/99mmdebstrap`)
-	return append(append(args, debianSuite, "-"), hostSources()...)
+	return append(args, debianSuite, "-")
 }
 
 // debianTemp makes the directory that mmdebstrap works in. As root it is where
@@ -286,7 +290,7 @@ func (l *debianLog) failure(scratch string, err error) error {
 	case strings.Contains(said, "unable to pick chroot mode automatically"):
 		hint = subidsHint
 	case strings.Contains(said, "Failed to fetch"):
-		hint = "check that Debian's mirror can be reached: apt-get update"
+		hint = "check that Debian's mirror can be reached (apt-get update), or name another: BANDSOX_DEBIAN_MIRROR"
 	}
 	return wire.Errorf(code, "mmdebstrap failed: %s", why).WithHint("%s", hint)
 }

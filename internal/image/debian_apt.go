@@ -3,6 +3,7 @@ package image
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/bandsox/bandsox/internal/wire"
 )
 
 // aptCarried are the settings of this host's apt that a build here needs to
@@ -31,21 +34,51 @@ func aptOptions(ctx context.Context) []string {
 	return opts
 }
 
-// hostSources are the package sources to build from: the host's own where it
-// is a Debian, for they are known to work here, else Debian's.
-func hostSources() []string {
-	if b, err := os.ReadFile("/etc/os-release"); err == nil {
-		if release := osRelease(b); release["ID"] == "debian" {
-			if s := debianSources("/etc/apt", release["VERSION_CODENAME"]); s != nil {
-				return s
-			}
+// debianSources are the package sources to build from: the mirror that is named,
+// else the host's own where it is a Debian, for they are known to work here.
+func (o Options) debianSources() ([]string, error) {
+	uris := strings.Fields(o.DebianMirror)
+	if len(uris) == 0 {
+		if s := hostSources("/etc"); s != nil {
+			return s, nil
+		}
+		return nil, wire.Errorf(wire.Unavailable, "building from Debian's packages needs a mirror of them, and this host's apt names none").
+			WithHint("BANDSOX_DEBIAN_MIRROR=URL bandsox image pull %s, where URL is that of a Debian archive", kindDebian)
+	}
+	for _, uri := range uris {
+		if !(aptEntry{uri: uri, main: true}).usable() || len(uris) > 2 {
+			return nil, wire.Errorf(wire.Invalid, "reading the Debian mirror %q: want the http or https URL of an archive, and after a space that of its security archive, without a password", o.DebianMirror)
 		}
 	}
-	return []string{
-		"deb http://deb.debian.org/debian " + debianSuite + " main",
-		"deb http://deb.debian.org/debian " + debianSuite + "-updates main",
-		"deb http://deb.debian.org/debian-security " + debianSuite + "-security main",
+	out := []string{"deb " + uris[0] + " " + debianSuite + " main", "deb " + uris[0] + " " + debianSuite + "-updates main"}
+	if len(uris) == 2 {
+		out = append(out, "deb "+uris[1]+" "+debianSuite+"-security main")
 	}
+	return out, nil
+}
+
+// DebianMirror is the mirror that this host's apt uses, and after a space that
+// of the security archive, if it has one; "" where it is no Debian.
+func DebianMirror() string {
+	var main, security string
+	for _, line := range hostSources("/etc") {
+		switch f := strings.Fields(line); f[2] {
+		case debianSuite:
+			main = cmp.Or(main, f[1])
+		case debianSuite + "-security":
+			security = cmp.Or(security, f[1])
+		}
+	}
+	return strings.TrimSpace(main + " " + security)
+}
+
+// hostSources are those of the host whose etc this is; nil if it is no Debian.
+func hostSources(etc string) []string {
+	b, err := os.ReadFile(filepath.Join(etc, "os-release"))
+	if release := osRelease(b); err == nil && release["ID"] == "debian" {
+		return debianSources(filepath.Join(etc, "apt"), release["VERSION_CODENAME"])
+	}
+	return nil
 }
 
 func osRelease(b []byte) map[string]string {

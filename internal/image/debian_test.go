@@ -46,6 +46,43 @@ func TestDebianSources(t *testing.T) {
 	}
 }
 
+// A mirror that is named is used, whatever the host's apt says; a host that is
+// no Debian names none.
+func TestDebianMirror(t *testing.T) {
+	got, err := Options{DebianMirror: " http://m/debian  https://s/security "}.debianSources()
+	must(t, err)
+	want := []string{"deb http://m/debian bookworm main", "deb http://m/debian bookworm-updates main", "deb https://s/security bookworm-security main"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	for _, bad := range []string{"m/debian", "ftp://m/debian", "http://me:secret@m/debian", "http://a http://b http://c"} {
+		_, err := Options{DebianMirror: bad}.debianSources()
+		wantError(t, err, wire.Invalid, "archive")
+	}
+	for name, host := range map[string]struct {
+		release, sources string
+		want             []string
+	}{
+		"debian":            {"ID=debian\nVERSION_CODENAME=trixie\n", "deb http://m/debian trixie main\n", []string{"deb http://m/debian bookworm main"}},
+		"no sources":        {"ID=debian\nVERSION_CODENAME=trixie\n", "", nil},
+		"another's":         {"ID=ubuntu\nVERSION_CODENAME=noble\n", "deb http://m/ubuntu noble main\n", nil},
+		"no release at all": {},
+	} {
+		etc := t.TempDir()
+		must(t, os.Mkdir(filepath.Join(etc, "apt"), 0o755))
+		must(t, os.WriteFile(filepath.Join(etc, "apt", "sources.list"), []byte(host.sources), 0o644))
+		if host.release != "" {
+			must(t, os.WriteFile(filepath.Join(etc, "os-release"), []byte(host.release), 0o644))
+		}
+		if d := cmp.Diff(host.want, hostSources(etc)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	if _, err := (Options{}).debianSources(); err != nil { // where the tests' own host is no Debian
+		wantError(t, err, wire.Unavailable, "BANDSOX_DEBIAN_MIRROR=")
+	}
+}
+
 func TestDebianLog(t *testing.T) {
 	var steps []string
 	l := &debianLog{tell: func(s string) { steps = append(steps, s) }}
@@ -70,6 +107,9 @@ func needDebian(t *testing.T) {
 	}
 	if err := debianTools(); err != nil {
 		t.Skipf("needs mmdebstrap and what it needs: %v", err)
+	}
+	if _, err := (Options{}).debianSources(); err != nil {
+		t.Skipf("needs a Debian host, whose apt names a mirror: %v", err)
 	}
 }
 

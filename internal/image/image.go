@@ -43,6 +43,10 @@ type Options struct {
 	Pull        Policy              // "" = PullMissing
 	IdleTimeout time.Duration       // a registry silent for so long is given up; 0 = 60 s
 
+	// DebianMirror is the URL of the archive that bandsox/base is built from, and
+	// after a space that of its security archive; "" = those of the host's apt.
+	DebianMirror string
+
 	// Progress is told of long work; total is 0 when unknown. May be nil.
 	Progress func(what string, done, total int64)
 }

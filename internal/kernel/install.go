@@ -28,7 +28,7 @@ type InstallOptions struct {
 
 	Search         []string // sources in their order; nil = firecracker, apt, debian
 	FirecrackerURL string   // bucket of the Firecracker project's CI; "" = its own
-	Mirror         string   // Debian archive, signed, so http is as good; "" = deb.debian.org
+	Mirror         string   // URL of a Debian archive, signed, so http is as good, and after a space of its security archive ("" = beside it)
 	Suite          string   // Debian release; "" = this host's when it is Debian, else stable
 	Keyring        string   // keys that may sign it; "" = the host's debian-archive-keyring
 	Client         *http.Client
@@ -54,9 +54,6 @@ func (o InstallOptions) withDefaults() InstallOptions {
 	}
 	if o.FirecrackerURL == "" {
 		o.FirecrackerURL = "https://s3.amazonaws.com/spec.ccfc.min"
-	}
-	if o.Mirror == "" {
-		o.Mirror = "http://deb.debian.org/debian"
 	}
 	return o
 }

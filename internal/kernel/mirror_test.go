@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -184,6 +185,24 @@ func TestDebianMirrorEvil(t *testing.T) {
 				t.Log(err)
 			}
 		})
+	}
+}
+
+// TestDebianMirrorNamed: a security archive elsewhere, and no mirror at all.
+func TestDebianMirrorNamed(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	m.add(t, "/debian", "bookworm", "6.1.9")
+	m.add(t, "/elsewhere", "bookworm-security", "6.1.10")
+	o := InstallOptions{Search: []string{"debian"}, Arch: "amd64", Suite: "bookworm", Keyring: m.keyring,
+		Mirror: m.URL + "/debian/ " + m.URL + "/elsewhere/"}
+	if k, err := Install(t.Context(), t.TempDir(), o); err != nil || k.Version != "6.1.10-cloud-amd64" {
+		t.Errorf("with a security archive elsewhere: %+v, %v", k, err)
+	}
+	o.Mirror = " "
+	_, err := Install(t.Context(), t.TempDir(), o)
+	if wire.CodeOf(err) != wire.Unavailable || !strings.Contains(err.Error(), "BANDSOX_DEBIAN_MIRROR=") {
+		t.Errorf("without a mirror: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func realInstall(t *testing.T, source string) (string, *Kernel) {
 	defer cancel()
 	dir := t.TempDir()
 	start := time.Now()
-	k, err := Install(ctx, dir, InstallOptions{Search: []string{source}, Require: []string{"virtio_console"}})
+	k, err := Install(ctx, dir, InstallOptions{Search: []string{source}, Mirror: realMirror(), Require: []string{"virtio_console"}})
 	if code := wire.CodeOf(err); err != nil && (code == wire.Unavailable || code == wire.NotFound) {
 		t.Skipf("needs %s's kernel: %v", source, err)
 	}
@@ -32,6 +33,16 @@ func realInstall(t *testing.T, source string) (string, *Kernel) {
 		t.Logf("  %-40s %7d %v", m.File, m.Size, m.Deps)
 	}
 	return dir, k
+}
+
+// realMirror is the mirror that is named for the tests, else the host's own.
+func realMirror() string {
+	if m := os.Getenv("BANDSOX_DEBIAN_MIRROR"); m != "" {
+		return m
+	}
+	out, _ := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").Output()
+	first, _, _ := strings.Cut(string(out), "\n")
+	return first
 }
 
 func TestRealApt(t *testing.T) {

@@ -21,6 +21,15 @@ type archive struct{ url, suite string }
 // is signed by a key of the host's keyring, and every file beneath it has its
 // sum there.
 func fromDebian(ctx context.Context, o InstallOptions, cache, tmp string) (found, error) {
+	urls := strings.Fields(o.Mirror)
+	if len(urls) == 0 {
+		return found{}, wire.Errorf(wire.Unavailable, "no mirror of Debian is named").WithHint("BANDSOX_DEBIAN_MIRROR=URL bandsox init")
+	}
+	mirror := strings.TrimSuffix(urls[0], "/")
+	security := archive{url: mirror + "-security"}
+	if len(urls) > 1 {
+		security.url = strings.TrimSuffix(urls[1], "/")
+	}
 	keys, err := readKeyring(o.Keyring)
 	if err != nil {
 		return found{}, err
@@ -29,14 +38,13 @@ func fromDebian(ctx context.Context, o InstallOptions, cache, tmp string) (found
 	if suite == "" {
 		suite = hostSuite("/etc/os-release")
 	}
-	mirror := strings.TrimSuffix(o.Mirror, "/")
 	index := packageIndex{}
 	if err := index.add(ctx, o, archive{mirror, suite}, keys, tmp); err != nil {
 		return found{}, err
 	}
 	// Updates of kernels come through the security archive first. It isn't
 	// everywhere where the main one is.
-	security := archive{mirror + "-security", suite + "-security"}
+	security.suite = suite + "-security"
 	if err := index.add(ctx, o, security, keys, tmp); err != nil && (fatal(ctx, err) || wire.CodeOf(err) == wire.Denied) {
 		return found{}, err
 	}
