@@ -32,6 +32,8 @@ type CreateOptions struct {
 	// AutoRemove throws the sandbox away when its creator is gone: by the next
 	// manager that opens the state directory.
 	AutoRemove bool
+	// Owner says who made it: the id of an API key, where a server makes it for one.
+	Owner string
 	// TTL is how long it lives: then it is deleted, whatever it does. 0: for good.
 	TTL time.Duration
 	// IdleTimeout is how long it may run unused: without a program started, a
@@ -185,7 +187,7 @@ func (m *Manager) newRecord(o CreateOptions) *Sandbox {
 	now := time.Now()
 	info := Info{ID: store.NewID(), Name: o.Name, Image: o.Image, VCPU: o.VCPU, MemMiB: o.MemMiB, DiskSizeMiB: o.DiskSizeMiB,
 		CreatedAt: epochMicro(now.UnixMicro()), Status: StateCreating, Env: o.Env, Metadata: o.Metadata, Labels: o.Labels,
-		AutoRemove: o.AutoRemove, IdleTimeout: o.IdleTimeout, IdleAction: o.IdleAction}
+		AutoRemove: o.AutoRemove, Owner: o.Owner, IdleTimeout: o.IdleTimeout, IdleAction: o.IdleAction}
 	if o.TTL > 0 {
 		info.ExpiresAt = now.Add(o.TTL).UTC()
 	}

@@ -36,6 +36,7 @@ type Info struct {
 	PID         int               `json:"pid,omitempty"`         // of the machine's process
 	Machine     *vm.Handle        `json:"machine,omitempty"`
 	AutoRemove  bool              `json:"auto_remove,omitempty"`
+	Owner       string            `json:"owner,omitempty"` // the id of the API key that made it, if one did
 	AgentReady  bool              `json:"agent_ready,omitempty"`
 	Phases      []Phase           `json:"phases,omitempty"` // of the last start, in order
 }

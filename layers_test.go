@@ -50,6 +50,7 @@ var edges = []edge{
 	{"client", "internal/wire", "errors with a code and a hint"},
 	{"internal/api", ".", "what a request asks for is what the library is asked for"},
 	{"internal/api", "internal/wire", "errors with a code and a hint"},
+	{"internal/api", "internal/auth", "keys, limits and who did what: bodies as they are"},
 	{"internal/server", ".", "the server is the library on HTTP"},
 	{"internal/server", "internal/api", "the bodies that it reads and writes"},
 	{"internal/server", "internal/auth", "who may do what stands in front of every route"},

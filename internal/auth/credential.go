@@ -141,7 +141,7 @@ func stripProtocols(h http.Header) {
 func SetCookie(w http.ResponseWriter, s Session, secure bool) {
 	http.SetCookie(w, &http.Cookie{
 		Name: CookieName, Value: s.Token, Path: "/", MaxAge: int(SessionTime / time.Second),
-		HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode,
+		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
 	})
 }
 
@@ -149,6 +149,6 @@ func SetCookie(w http.ResponseWriter, s Session, secure bool) {
 func ClearCookie(w http.ResponseWriter, secure bool) {
 	http.SetCookie(w, &http.Cookie{
 		Name: CookieName, Path: "/", MaxAge: -1,
-		HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode,
+		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
 	})
 }

@@ -279,7 +279,7 @@ func TestLoginAndLogout(t *testing.T) {
 	}
 	w := httptest.NewRecorder()
 	SetCookie(w, session, d.SecureCookies(r))
-	want := "bandsox_session=" + session.Token + "; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict"
+	want := "bandsox_session=" + session.Token + "; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"
 	if got := w.Header().Get("Set-Cookie"); got != want {
 		t.Errorf("cookie %q, want %q", got, want)
 	}

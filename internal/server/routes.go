@@ -9,15 +9,17 @@ import (
 // tags are the parts of the documentation, in its order.
 var tags = []*huma.Tag{
 	{Name: tagVMs, Description: "MicroVMs made from container images."},
+	{Name: tagKeys, Description: "Who may do what."},
 	{Name: tagHouse, Description: "The server itself."},
 }
 
 const (
 	tagVMs   = "Sandboxes"
+	tagKeys  = "Keys"
 	tagHouse = "Server"
 )
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes, healthRoutes)
+	return slices.Concat(vmRoutes, authRoutes, healthRoutes)
 }

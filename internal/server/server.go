@@ -35,6 +35,8 @@ type Server struct {
 	log     *slog.Logger
 	started time.Time
 
+	quotas quotas
+
 	api  huma.API
 	mux  *http.ServeMux
 	root http.Handler
@@ -140,4 +142,6 @@ func (s *Server) allow(ctx context.Context, need auth.Need, sandbox string) erro
 }
 
 // invalid is the error of a request that can't be meant.
-func invalid(format string, args ...any) error { return wire.Errorf(wire.Invalid, format, args...) }
+func invalid(format string, args ...any) *wire.Error {
+	return wire.Errorf(wire.Invalid, format, args...)
+}

@@ -43,7 +43,16 @@ type house struct {
 	key  string // sent with each request, if any
 }
 
-func newHouse(t *testing.T) *house { return newHouseWith(t, auth.Options{}) }
+// newHouse is one whose callers come through its socket, until there are keys:
+// so they may have images out of this host's files.
+func newHouse(t *testing.T) *house {
+	var h *house
+	h = newHouseWith(t, auth.Options{Local: func(*http.Request) bool {
+		on, err := h.keys.Enabled()
+		return err == nil && !on
+	}})
+	return h
+}
 
 func newHouseWith(t *testing.T, o auth.Options) *house {
 	t.Helper()

@@ -115,7 +115,7 @@ func (s *Server) createVM(ctx context.Context, in *struct{ Body api.CreateVM }) 
 
 // create makes a sandbox for whoever asks.
 func (s *Server) create(ctx context.Context, c api.CreateVM) (*bandsox.Sandbox, error) {
-	return s.m.Create(ctx, c.Options())
+	return s.make(ctx, c.Options())
 }
 
 func (s *Server) getVM(ctx context.Context, in *VMRef) (*answer[bandsox.Info], error) {

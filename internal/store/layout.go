@@ -34,6 +34,18 @@ func (l Layout) Lock() string { return l.path("lock") }
 // Auth holds the password and the API keys. Without it there are none.
 func (l Layout) Auth() string { return l.path("auth.json") }
 
+// Audit is the log of who did what through a server.
+func (l Layout) Audit() string { return l.path("audit.jsonl") }
+
+// Socket is where a server listens for whoever may open it.
+func (l Layout) Socket() string { return l.path("server.sock") }
+
+// ServerLog is what a server in the background says.
+func (l Layout) ServerLog() string { return l.path("server.log") }
+
+// ServerLock is held by whoever starts a server in the background.
+func (l Layout) ServerLock() string { return l.path("server.lock") }
+
 // Certificate is a server's self-signed certificate, with its key.
 func (l Layout) Certificate() string { return l.path("tls.pem") }
 
