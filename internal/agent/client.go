@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/bandsox/bandsox/internal/wire"
@@ -18,6 +19,7 @@ import (
 type Client struct {
 	mux   *wire.Mux
 	hello wire.HelloReply
+	dials atomic.Int64 // connections that are open
 }
 
 const (

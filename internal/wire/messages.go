@@ -54,6 +54,7 @@ type Request struct {
 	Watch    *WatchRequest    `json:"watch,omitempty"`
 	Change   *ChangeRequest   `json:"change,omitempty"` // of OpMkdir and the like
 	Tree     *TreeRequest     `json:"tree,omitempty"`   // of OpTreeRead and OpTreeWrite
+	Dial     *DialRequest     `json:"dial,omitempty"`
 	Shutdown *ShutdownRequest `json:"shutdown,omitempty"`
 }
 

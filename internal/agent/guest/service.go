@@ -210,6 +210,8 @@ func (s *service) dispatch(st *wire.Stream, req *wire.Request) (*wire.Control, e
 		return done(s.readTree(st, req.Tree))
 	case req.Op == wire.OpTreeWrite && req.Tree != nil:
 		return done(s.writeTree(st, req.Tree))
+	case req.Op == wire.OpDial && req.Dial != nil:
+		return nil, s.dial(st, req.Dial)
 	case req.Op == wire.OpShutdown && req.Shutdown != nil:
 		return s.shutdown(st, req.Shutdown.Grace)
 	}
