@@ -215,7 +215,7 @@ func (sb *Sandbox) download(ctx context.Context, path, local string, o TransferO
 			return t, fileChanged(path)
 		}
 	}
-	if _, err = io.Copy(io.MultiWriter(f, m), r); err != nil {
+	if _, err = io.Copy(io.MultiWriter(&early{f: f, at: t.Resumed, told: t.Resumed}, m), r); err != nil {
 		keep = o.Resume && m.done > 0 && !errors.Is(err, syscall.ENOSPC)
 		return t, err
 	}
@@ -232,6 +232,26 @@ func (sb *Sandbox) download(ctx context.Context, path, local string, o TransferO
 	}
 	t.Bytes, t.SHA256 = m.done, m.sum()
 	return t, land(f, local, cmpPerm(o.Perm, st))
+}
+
+// earlyBytes is how much of a file is written before the disk is told.
+const earlyBytes = 4 << 20
+
+// early has the disk begin with what is written, so that a flush at the end
+// waits for the last of it alone.
+type early struct {
+	f        *os.File
+	at, told int64
+}
+
+func (e *early) Write(p []byte) (int, error) {
+	n, err := e.f.Write(p)
+	if e.at += int64(n); e.at-e.told >= earlyBytes {
+		// A hint: a file system that can't take it writes when it is flushed.
+		_ = unix.SyncFileRange(int(e.f.Fd()), e.told, e.at-e.told, unix.SYNC_FILE_RANGE_WRITE)
+		e.told = e.at
+	}
+	return n, err
 }
 
 func rewind(f *os.File) error {

@@ -46,6 +46,29 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// WriteTo writes what is left to w, each message from where it lies.
+func (r *reader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		if len(r.rest) > 0 {
+			k, err := w.Write(r.rest)
+			n += int64(k)
+			r.rest = r.rest[k:]
+			if err == nil && len(r.rest) > 0 {
+				err = io.ErrShortWrite
+			}
+			if err != nil {
+				return n, err
+			}
+		}
+		if r.err == nil {
+			r.err = r.receive()
+		}
+		if r.err != nil && len(r.rest) == 0 {
+			return n, notEOF(r.err)
+		}
+	}
+}
+
 // receive takes the next message: data, or the end.
 func (r *reader) receive() error {
 	kind, b, err := r.st.RecvContext(r.ctx)

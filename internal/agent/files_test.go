@@ -97,6 +97,46 @@ func TestBigFileRoundTrip(t *testing.T) {
 	}
 }
 
+// TestReadsTwoWays: what is left after some reads goes to a writer whole, and
+// a writer that takes less than all is an error that loses nothing silently.
+func TestReadsTwoWays(t *testing.T) {
+	s := start(t, guest.ServeConfig{})
+	c, root := s.client, s.root
+	data := make([]byte, 3<<20+7)
+	for i := range data {
+		data[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	if err := os.WriteFile(root+"/f", data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, r, err := c.Read(context2(t), wire.ReadRequest{Path: "f"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var got bytes.Buffer
+	if _, err := io.CopyN(&got, r, 100_001); err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(&got, r)
+	if err != nil || n != int64(len(data)-100_001) || !bytes.Equal(got.Bytes(), data) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	_, r, err = c.Read(context2(t), wire.ReadRequest{Path: "f"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n, err := io.Copy(lazy{}, r); err != io.ErrShortWrite || n == 0 {
+		t.Errorf("a writer that takes half: %d, %v", n, err)
+	}
+}
+
+// lazy takes half of what it is given and says nothing of it.
+type lazy struct{}
+
+func (lazy) Write(p []byte) (int, error) { return len(p) / 2, nil }
+
 func TestBrokenWriteChangesNothing(t *testing.T) {
 	s := start(t, guest.ServeConfig{})
 	s.write(t, wire.WriteRequest{Path: "d/f", Parents: true}, "precious")
