@@ -90,7 +90,7 @@ func mtime(t *testing.T, path, name string) time.Time {
 }
 
 func TestBaseTimes(t *testing.T) {
-	last := time.Unix(0x27fffffff, 0)
+	last := time.Unix(0x37fffffff, 4)
 	times := map[string][2]time.Time{ // in the tar, in the base
 		"before":   {time.Unix(-3000000000, 0), time.Unix(-1<<31, 0)},
 		"first":    {time.Unix(-1<<31, 0), time.Unix(-1<<31, 0)},
@@ -100,9 +100,14 @@ func TestBaseTimes(t *testing.T) {
 		"2038":     {time.Unix(1<<31, 1), time.Unix(1<<31, 1)},
 		"2096":     {time.Unix(4000000000, 2), time.Unix(4000000000, 2)},
 		"2200":     {time.Unix(7258118400, 3), time.Unix(7258118400, 3)},
+		"2310":     {time.Unix(5<<31-1, 999999999), time.Unix(5<<31-1, 999999999)},
+		"2310+":    {time.Unix(5<<31, 7), time.Unix(5<<31, 0)},
+		"2350":     {time.Unix(12000000000, 0), time.Unix(12000000000, 0)},
+		"2378":     {time.Unix(6<<31-1, 1), time.Unix(6<<31-1, 0)},
+		"2378+":    {time.Unix(6<<31, 8), time.Unix(6<<31, 8)},
 		"last":     {last, last},
 		"after":    {last.Add(time.Second), last},
-		"infinity": {time.Unix(1<<60, 0), last},
+		"infinity": {time.Unix(1<<60, 4), last},
 	}
 	var entries []tar.Header
 	for name, tm := range times {

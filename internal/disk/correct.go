@@ -33,6 +33,12 @@ const (
 // label names a base to whoever finds the file.
 const label = "bandsox-base"
 
+// inodeTimes are where an inode's times have their high bits and nanoseconds.
+var inodeTimes = [...]int{132, 136, 140, 148}
+
+// badNanoseconds is what the ext4 writer makes of a negative time: see fsTime.
+const badNanoseconds = 1<<30 - 1
+
 var errLayout = errors.New("the ext4 writer made no file system that we know")
 
 // file is what a base is corrected in.
@@ -48,6 +54,7 @@ type file interface {
 //     complains;
 //   - names in an xattr block must be sorted, or the kernel does not find
 //     some of them;
+//   - nanoseconds of times from 2310 to 2378 are none;
 //   - without a UUID overlayfs does not trust the base's inode numbers, and
 //     files would change theirs when first written to.
 func correct(f file, id [16]byte) error {
@@ -71,10 +78,16 @@ func correct(f file, id [16]byte) error {
 		if _, err := f.WriteAt(pad, at+int64(perGroup/8)); err != nil {
 			return err
 		}
-		if _, err := f.ReadAt(table, int64(le.Uint32(desc[descInodeTable:]))*blockSize); err != nil {
+		tableAt := int64(le.Uint32(desc[descInodeTable:])) * blockSize
+		if _, err := f.ReadAt(table, tableAt); err != nil {
 			return err
 		}
 		for ino := table; len(ino) > 0; ino = ino[inodeSize:] {
+			if clearNanoseconds(ino) {
+				if _, err := f.WriteAt(ino[:inodeSize], tableAt+int64(len(table)-len(ino))); err != nil {
+					return err
+				}
+			}
 			if block := le.Uint32(ino[inodeXattrBlock:]); block != 0 {
 				if err := sortXattrs(f, int64(block)*blockSize); err != nil {
 					return err
@@ -87,6 +100,18 @@ func correct(f file, id [16]byte) error {
 	copy(super[superLabel:superLabel+16], label)
 	_, err := f.WriteAt(super, superAt)
 	return err
+}
+
+// clearNanoseconds says whether it changed the inode.
+func clearNanoseconds(ino []byte) (changed bool) {
+	le := binary.LittleEndian
+	for _, at := range inodeTimes {
+		if extra := le.Uint32(ino[at:]); extra>>2 == badNanoseconds {
+			le.PutUint32(ino[at:], extra&3)
+			changed = true
+		}
+	}
+	return changed
 }
 
 // sortXattrs puts the names in an xattr block into the order that the

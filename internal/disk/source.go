@@ -181,12 +181,17 @@ func xattr(name, value string) (string, bool, error) {
 // low bits of the seconds for ext4's format; but that is a signed 32-bit number
 // and how many times 2^32 to add, so that all with bit 31 set wrap (2038 to
 // 2106, and before 1970 the nanoseconds are lost too) unless 2^32 is added
-// first. What is still too large for the writer then, from 2378 on, becomes
-// the last that is not.
+// first. From 2310 to 2378 that is more than the writer takes: then the negative
+// number that has the right 34 bits is given to it, and correct puts right the
+// nanoseconds, which are lost. ext4's last second is in 2446.
 func fsTime(t time.Time) time.Time {
-	sec := min(max(t.Unix(), -1<<31), 0x27fffffff)
-	if sec&(1<<31) != 0 {
+	sec := min(max(t.Unix(), -1<<31), 0x37fffffff)
+	switch {
+	case sec&(1<<31) == 0:
+	case sec < 5<<31:
 		sec += 1 << 32
+	default:
+		return time.Unix(sec-3<<32, 0)
 	}
 	return time.Unix(sec, int64(t.Nanosecond()))
 }
