@@ -20,12 +20,7 @@ func (c *Client) Processes(ctx context.Context) ([]wire.Process, error) {
 	st.CloseSend() // fails when the guest has answered and gone already
 	list := []wire.Process{}
 	for {
-		msg, err := expect(ctx, st, string(wire.OpProcesses), func(c *wire.Control) *wire.Control {
-			if c.Processes == nil && c.Done == nil {
-				return nil
-			}
-			return c
-		})
+		msg, err := expect(ctx, st, string(wire.OpProcesses), pickList)
 		if err != nil {
 			return nil, err
 		}
@@ -33,9 +28,52 @@ func (c *Client) Processes(ctx context.Context) ([]wire.Process, error) {
 			return list, nil
 		}
 		if list = append(list, msg.Processes.Processes...); len(list) > maxListed {
-			return nil, wire.Errorf(wire.Internal, "listing processes: the guest tells of more than %d", maxListed)
+			return nil, tooMany()
 		}
 	}
+}
+
+// Follow hands listed every process that Processes lists, and then ended each
+// that ends, until ctx or the session ends, which is its error. Complete says
+// that the whole list came. One that ends meanwhile may be handed to both.
+func (c *Client) Follow(ctx context.Context, listed, ended func(wire.Process)) (complete bool, err error) {
+	st, err := c.mux.Open(ctx, wire.Request{Op: wire.OpFollow})
+	if err != nil {
+		return false, err
+	}
+	defer st.Close()
+	for n := 0; ; {
+		msg, err := expect(ctx, st, string(wire.OpFollow), pickList)
+		if err != nil {
+			return complete, err
+		}
+		if msg.Done != nil {
+			complete = true
+			continue
+		}
+		if n += len(msg.Processes.Processes); !complete && n > maxListed {
+			return false, tooMany()
+		}
+		for _, p := range msg.Processes.Processes {
+			if !complete {
+				listed(p)
+			} else if p.Exit != nil {
+				ended(p)
+			}
+		}
+	}
+}
+
+// pickList takes a part of a list of processes, or its end.
+func pickList(c *wire.Control) *wire.Control {
+	if c.Processes == nil && c.Done == nil {
+		return nil
+	}
+	return c
+}
+
+func tooMany() error {
+	return wire.Errorf(wire.Internal, "listing processes: the guest tells of more than %d", maxListed)
 }
 
 // Signal signals a process without attaching to it.

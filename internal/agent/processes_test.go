@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -57,5 +58,55 @@ func TestListOfLongCommands(t *testing.T) {
 	list, err := s.client.Processes(context2(t))
 	if err != nil || len(list) != n || len(list[0].Argv) != 2 || len(list[0].Argv[1]) > 5000 {
 		t.Errorf("%d processes: %v", len(list), err)
+	}
+}
+
+// TestFollow lists what ran and runs, and tells of what ends from then on.
+func TestFollow(t *testing.T) {
+	s := start(t, guest.ServeConfig{})
+	ctx, cancel := context.WithCancel(context2(t))
+	defer cancel()
+	s.run(t, wire.StartRequest{ID: "before", Shell: "exit 3"})
+	begin(t, s, wire.StartRequest{ID: "during", Shell: "read x; exit 4", Stdin: true}).Close()
+	listed, ended := make(chan wire.Process, 2), make(chan wire.Process, 400)
+	over := make(chan error, 1)
+	go func() {
+		complete, err := s.client.Follow(ctx, func(p wire.Process) { listed <- p }, func(p wire.Process) { ended <- p })
+		if !complete {
+			t.Error("no complete list")
+		}
+		over <- err
+	}()
+	if p := <-listed; p.ID != "before" || p.Exit == nil || p.Exit.Code != 3 || p.Ended.Before(p.Started) {
+		t.Errorf("first: %+v", p)
+	}
+	if p := <-listed; p.ID != "during" || p.Exit != nil || !p.Ended.IsZero() {
+		t.Errorf("second: %+v", p)
+	}
+	if busy, _ := s.client.Busy(); busy {
+		t.Error("following is a use of the guest")
+	}
+	if err := s.client.Input(ctx, "during", []byte("\n"), true); err != nil {
+		t.Fatal(err)
+	}
+	if p := <-ended; p.ID != "during" || p.Exit.Code != 4 {
+		t.Errorf("ended: %+v", p)
+	}
+	want := map[string]bool{}
+	for i := range 300 { // more than the guest keeps, one by one
+		id := fmt.Sprintf("many%d", i)
+		want[id] = true
+		s.run(t, wire.StartRequest{ID: id, Argv: []string{"true"}})
+	}
+	for len(want) > 0 {
+		p := <-ended
+		if !want[p.ID] {
+			t.Fatalf("twice, or never started: %+v", p)
+		}
+		delete(want, p.ID)
+	}
+	cancel()
+	if err := <-over; err == nil {
+		t.Error("no error at the end")
 	}
 }

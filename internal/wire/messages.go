@@ -21,6 +21,7 @@ const (
 	OpStart     Op = "start"      // start a process and attach to it
 	OpAttach    Op = "attach"     // attach to a process that runs or has ended
 	OpProcesses Op = "processes"  // list processes
+	OpFollow    Op = "follow"     // list processes, then tell of each that ends
 	OpWait      Op = "wait"       // wait for a process's end
 	OpInput     Op = "input"      // write to a process's input without attaching to it
 	OpResize    Op = "resize"     // size its terminal without attaching to it
@@ -69,7 +70,8 @@ type Request struct {
 // OpTreeWrite: host sends KindData of a TreeWriter then end of stream; guest
 // answers Done. OpFind, OpSearch and OpLines: KindData that are Records, then
 // Done; OpWatch: the same after a Stat. OpProcesses: Processes, some at a time, then
-// Done. OpInput: host sends KindData then end of stream; guest answers Done when
+// Done; OpFollow: the same, then Processes that have ended, until the host
+// resets the stream. OpInput: host sends KindData then end of stream; guest answers Done when
 // the process has them, or will as soon as it reads. OpWait: Exit. OpStats,
 // OpStat, OpSignal, OpIdentity, OpResize and OpShutdown are answered with one
 // Control. Anything may be answered with Error instead, which is then the last
@@ -191,6 +193,7 @@ type Process struct {
 	TTY     bool      `json:"tty,omitempty"`
 	Stdin   bool      `json:"stdin,omitempty"` // it has an input that can be written to
 	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"` // by the guest's clock, as Started is
 	Output  int64     `json:"output"`         // bytes so far: the offset of the next one
 	Oldest  int64     `json:"oldest"`         // offset of the oldest byte still kept
 	Viewers int       `json:"viewers"`        // attached now

@@ -39,6 +39,7 @@ type process struct {
 
 	mu       sync.Mutex
 	timedOut bool
+	finished time.Time
 	exit     *wire.Exit
 	over     chan struct{} // closed when exit is known
 }
@@ -127,7 +128,7 @@ func (p *process) run(timeout time.Duration) {
 	drain(p.pumps)
 	exit := p.result()
 	p.mu.Lock()
-	p.exit = exit
+	p.exit, p.finished = exit, time.Now()
 	p.mu.Unlock()
 	p.s.retire(p)
 	p.ring.finish(exit)
@@ -203,7 +204,7 @@ func (p *process) info() wire.Process {
 	}
 	p.ring.describe(&i)
 	p.mu.Lock()
-	i.Exit = p.exit
+	i.Exit, i.Ended = p.exit, p.finished
 	p.mu.Unlock()
 	return i
 }

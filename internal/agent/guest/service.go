@@ -65,6 +65,8 @@ type service struct {
 	procs    map[string]*process
 	taken    map[string]bool // ids of processes that are being started
 	ended    []*process      // oldest first
+	ends     int             // how many there have been
+	news     chan struct{}   // closed at the next; nil while nobody waits
 	leftover []*cgroup       // of ended processes, with something still running in them
 	lastID   int
 	stopping bool          // no process is started any more
@@ -178,6 +180,8 @@ func (s *service) dispatch(st *wire.Stream, req *wire.Request) (*wire.Control, e
 		return s.attachTo(st, req.Attach)
 	case req.Op == wire.OpProcesses:
 		return done(0, s.list(st))
+	case req.Op == wire.OpFollow:
+		return nil, s.follow(st)
 	case req.Process != nil:
 		return s.onProcess(st, req.Op, req.Process)
 	case req.Op == wire.OpSignal && req.Signal != nil:
@@ -301,6 +305,11 @@ func (s *service) retire(p *process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = append(s.ended, p)
+	s.ends++
+	if s.news != nil {
+		close(s.news)
+		s.news = nil
+	}
 	for len(s.ended) > maxEnded {
 		delete(s.procs, s.ended[0].id)
 		s.ended[0].ring.drop()
@@ -338,24 +347,6 @@ func (s *service) process(id string) (*process, error) {
 		return p, nil
 	}
 	return nil, wire.Errorf(wire.NotFound, "looking up process %q: the guest has none with this id", id)
-}
-
-// list sends what is known, oldest first.
-func (s *service) list(st *wire.Stream) error {
-	s.mu.Lock()
-	procs := slices.Collect(maps.Values(s.procs))
-	s.mu.Unlock()
-	slices.SortFunc(procs, func(a, b *process) int { return a.started.Compare(b.started) })
-	for some := range slices.Chunk(procs, listedAtOnce) {
-		var list wire.ProcessList
-		for _, p := range some {
-			list.Processes = append(list.Processes, p.info())
-		}
-		if err := st.SendControl(wire.Control{Processes: &list}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // onProcess answers what concerns one process and carries none of its output.
