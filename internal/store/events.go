@@ -31,7 +31,7 @@ const (
 	maxDetail = 1 << 10
 	// maxPending is how many events wait for a disk that takes none. Then the
 	// oldest are dropped.
-	maxPending = 1_000
+	maxPending = 2_000
 	// linger is how long a noted event may wait for company: one flush of the
 	// disk then does for them all.
 	linger = 20 * time.Millisecond
@@ -54,7 +54,7 @@ type journal struct {
 	derive func(old, new *Sandbox) []Event
 
 	mu      sync.Mutex
-	pending []Event
+	pending []note
 	closed  bool
 	writing bool // a goroutine is about to write
 	wg      sync.WaitGroup
@@ -69,15 +69,17 @@ func (s *Store) Derive(f func(old, new *Sandbox) []Event) { s.journal.derive = f
 // Note writes an event down soon. It neither waits nor fails: what a crash
 // within the next moment, or a full disk, costs is this event and no more.
 // It comes before the events of every row that is changed after it.
-func (s *Store) Note(e Event) {
-	e.Time = time.Now()
+func (s *Store) Note(e Event) { s.note(note{events: []Event{e}}) }
+
+func (s *Store) note(n note) {
+	n.stamp(time.Now())
 	j := &s.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
 		return
 	}
-	j.pending = append(j.pending, e)
+	j.pending = append(j.pending, n)
 	if over := len(j.pending) - maxPending; over > 0 {
 		j.pending = j.pending[over:]
 	}
@@ -114,13 +116,15 @@ func (s *Store) change(ctx context.Context, f func(*sql.Tx) ([]Event, error)) er
 	noted := j.pending
 	j.pending = nil
 	j.mu.Unlock()
-	events, err := f(tx)
-	now := time.Now()
-	for i := range events {
-		events[i].Time = now
-	}
+	told, err := insertNotes(ctx, tx, noted)
 	if err == nil {
-		err = insertEvents(ctx, tx, append(noted, events...))
+		var derived []Event
+		if derived, err = f(tx); err == nil {
+			n := note{events: derived}
+			n.stamp(time.Now())
+			err = insertEvents(ctx, tx, n.events)
+			told = told || len(derived) > 0
+		}
 	}
 	if err == nil {
 		err = tx.Commit()
@@ -131,7 +135,7 @@ func (s *Store) change(ctx context.Context, f func(*sql.Tx) ([]Event, error)) er
 		j.pending = append(noted[:len(noted):len(noted)], j.pending...)
 		return err
 	}
-	if len(noted)+len(events) > 0 && j.news != nil {
+	if told && j.news != nil {
 		close(j.news)
 		j.news = nil
 	}

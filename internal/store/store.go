@@ -53,9 +53,9 @@ CREATE TABLE IF NOT EXISTS images (
 	pulled INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS images_digest ON images(digest);
-PRAGMA user_version = 2;`
+PRAGMA user_version = 3;`
 
-const version = 2
+const version = 3
 
 // Open opens the state directory dir, making it if it is not there: alone, or
 // shared with others that share it. It is a conflict when others have it open.
@@ -138,7 +138,7 @@ func (s *Store) openDB(ctx context.Context) error {
 	case v > version:
 		err = fmt.Errorf("written by a newer BandSox (format %d, this one knows %d)", v, version)
 	case v < version:
-		_, err = db.ExecContext(ctx, eventSchema+schema)
+		_, err = db.ExecContext(ctx, eventSchema+processSchema+schema)
 	}
 	if err != nil {
 		db.Close()
