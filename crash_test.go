@@ -105,6 +105,12 @@ func sbDo(ctx context.Context, sb *Sandbox, do string) error {
 		return sb.Update(ctx, Update{Metadata: map[string]any{"is": "new"}})
 	case "delete":
 		return sb.Delete(ctx)
+	case "leave":
+		cmd := sb.Shell("exit 5")
+		cmd.Detach = true
+		err := cmd.Start(ctx)
+		step("left")
+		return err
 	}
 	return fmt.Errorf("do what? %q", do)
 }

@@ -269,7 +269,7 @@ func (sb *Sandbox) boot(ctx context.Context, lock *store.FileLock, digest string
 		return err
 	}
 	step("running")
-	sb.hold(machine, client, lock)
+	sb.hold(machine, client, lock, false)
 	return nil
 }
 

@@ -28,8 +28,8 @@ const (
 	EventDeleted        = "deleted"
 	EventRenamed        = "renamed"         // details: from
 	EventUpdated        = "updated"         // details: changed, the names of the changed fields
-	EventProcessStarted = "process_started" // details: process, argv
-	EventProcessExited  = "process_exited"  // details: process, exit_code, signal, timeout
+	EventProcessStarted = "process_started" // details: process, argv; started, if that is told late
+	EventProcessExited  = "process_exited"  // details: process, exit_code, signal, timeout; ended, if that is told late
 	EventOOM            = "oom"             // details: process, mem_mib
 	EventGap            = "gap"             // events that are no longer kept; details: lost, their number
 )
@@ -172,28 +172,9 @@ func changed(old, new []byte) string {
 
 // note tells of something that no record shows.
 func (sb *Sandbox) note(kind string, details map[string]string) {
-	sb.mu.Lock()
-	name := sb.info.Name
-	sb.mu.Unlock()
-	sb.m.store.Note(Event{Type: kind, Sandbox: sb.id, Name: name, Details: details})
+	sb.m.store.Note(sb.event(kind, details))
 }
 
-// noteStart tells that a program runs.
-func (sb *Sandbox) noteStart(process string, argv []string) {
-	sb.note(EventProcessStarted, map[string]string{"process": process, "argv": strings.Join(argv, " ")})
-}
-
-// noteExit tells how a program ended.
-func (sb *Sandbox) noteExit(process string, e wire.Exit) {
-	d := map[string]string{"process": process, "exit_code": strconv.Itoa(e.Code)}
-	if e.Signal != 0 {
-		d["signal"] = strconv.Itoa(e.Signal)
-	}
-	if e.Timeout {
-		d["timeout"] = "true"
-	}
-	if e.OOM {
-		sb.note(EventOOM, map[string]string{"process": process, "mem_mib": strconv.Itoa(sb.memMiB())})
-	}
-	sb.note(EventProcessExited, d)
+func (sb *Sandbox) event(kind string, details map[string]string) Event {
+	return Event{Type: kind, Sandbox: sb.id, Name: sb.known().Name, Details: details}
 }

@@ -104,21 +104,21 @@ func (c *Cmd) Start(ctx context.Context) error {
 		return fail("exec", c.sb.id, err)
 	}
 	machine := c.sb.current()
-	proc, err := client.Start(ctx, c.request())
+	request := c.request()
+	c.sb.programs.expect(request.ID)
+	proc, err := client.Start(ctx, request)
 	if err != nil {
+		if ctx.Err() == nil && client.Err() == nil {
+			c.sb.programs.forget(request.ID)
+		}
 		return fail("exec", c.sb.id, err)
 	}
 	c.mu.Lock()
 	c.proc, c.copyc = proc, make(chan struct{})
 	c.mu.Unlock()
 	id := proc.Started().Process
-	c.sb.noteStart(id, c.argv())
+	c.sb.noteStart(id, c.argv(), time.Time{})
 	if c.Detach {
-		go func() { // until the session ends
-			if exit, err := client.Wait(context.WithoutCancel(ctx), id); err == nil {
-				c.sb.noteExit(id, exit)
-			}
-		}()
 		return fail("exec", c.sb.id, proc.Close())
 	}
 	if c.Stdin != nil {
@@ -160,7 +160,7 @@ func (c *Cmd) Start(ctx context.Context) error {
 			err = silent
 		}
 		if err == nil {
-			c.sb.noteExit(id, exit)
+			c.sb.noteExit(id, exit, time.Time{})
 		} else if classify(err) != CodeExhausted {
 			// Nobody reads its output any more: the stream broke, or a writer did. But
 			// one who was too slow for other viewers leaves it to them.

@@ -67,7 +67,7 @@ func (sb *Sandbox) attach(ctx context.Context) error {
 	if err != nil {
 		sb.m.log.Warn("making a machine do what its record says", "sandbox", sb.id, "err", err)
 	}
-	sb.hold(machine, nil, lock)
+	sb.hold(machine, nil, lock, true)
 	return nil
 }
 
@@ -81,16 +81,18 @@ func (sb *Sandbox) tryLock() (*store.FileLock, error) {
 	return lock, err
 }
 
-// hold takes a machine in hand and watches it, to write down how it ends.
-func (sb *Sandbox) hold(machine vm.Machine, client *agent.Client, lock *store.FileLock) {
-	away := make(chan struct{})
+// hold takes a machine in hand and watches it, to write down how it and its
+// programs end. Found: it ran before.
+func (sb *Sandbox) hold(machine vm.Machine, client *agent.Client, lock *store.FileLock, found bool) {
+	ctx, leave := context.WithCancel(context.Background())
 	sb.mu.Lock()
-	sb.machine, sb.client, sb.lock, sb.away = machine, client, lock, away
+	sb.machine, sb.client, sb.lock, sb.leave = machine, client, lock, leave
 	sb.mu.Unlock()
+	sb.m.wg.Go(func() { sb.witness(ctx, machine, found) })
 	sb.m.wg.Go(func() {
 		for {
 			select {
-			case <-away: // released, or ended by a method that writes it down itself
+			case <-ctx.Done(): // released, or ended by a method that writes it down itself
 				return
 			case why := <-machine.Halted():
 				sb.machineHalted(machine, why)
@@ -158,10 +160,10 @@ func (sb *Sandbox) letGo() (vm.Machine, *agent.Client, *store.FileLock) {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	machine, client, lock := sb.machine, sb.client, sb.lock
-	if sb.away != nil {
-		close(sb.away)
+	if sb.leave != nil {
+		sb.leave()
 	}
-	sb.machine, sb.client, sb.lock, sb.away, sb.halted = nil, nil, nil, nil, nil
+	sb.machine, sb.client, sb.lock, sb.leave, sb.halted = nil, nil, nil, nil, nil
 	return machine, client, lock
 }
 

@@ -79,6 +79,10 @@ func (sb *Sandbox) start(ctx context.Context, op operation) (err error) {
 	if err := sb.boot(ctx, lock, sb.known().Digest, times, &undo); err != nil {
 		return err
 	}
+	sb.programs.clear()
+	if err := sb.m.store.ForgetProcesses(ctx, sb.id); err != nil {
+		sb.m.log.Info("forgetting the programs of another boot", "sandbox", sb.id, "err", err)
+	}
 	return sb.save(ctx, func(i *Info) { i.Phases = times.list })
 }
 

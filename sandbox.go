@@ -23,15 +23,18 @@ type Sandbox struct {
 
 	view *fileView // of a stopped one's files; guarded by op
 
+	dialing  chan struct{} // full while the agent is being connected to
+	programs programs
+
 	mu      sync.Mutex // guards what follows
 	info    Info
 	owner   store.Owner
 	machine vm.Machine
 	client  *agent.Client
 	lock    *store.FileLock // this process talks to the agent
-	away    chan struct{}   // closed when the machine is let go of
+	leave   func()          // lets those know that watch the machine that it is let go of
 	halted  error           // why the machine stopped by itself and waits
-	changed chan struct{}   // closed when info changes
+	changed chan struct{}   // closed when info changes, or there is a client
 	used    time.Time       // when it was used last, for its idle timeout
 	acting  bool            // the timekeeper is at work on it
 	notTill time.Time       // the timekeeper failed, and tries again then
@@ -39,7 +42,7 @@ type Sandbox struct {
 }
 
 func newSandbox(m *Manager, info Info, owner store.Owner) *Sandbox {
-	return &Sandbox{m: m, id: info.ID, info: info, owner: owner, op: make(chan struct{}, 1), changed: make(chan struct{}), used: usedAt(info)}
+	return &Sandbox{m: m, id: info.ID, info: info, owner: owner, op: make(chan struct{}, 1), dialing: make(chan struct{}, 1), changed: make(chan struct{}), used: usedAt(info)}
 }
 
 // ID is the sandbox's id.
@@ -269,19 +272,34 @@ func (sb *Sandbox) connect(ctx context.Context) (*agent.Client, error) {
 	if err := sb.haltedWhy(); err != nil {
 		return nil, err
 	}
+	return sb.dial(ctx, machine)
+}
+
+// session is the agent if it is connected to, and what is closed when that
+// changes.
+func (sb *Sandbox) session() (*agent.Client, <-chan struct{}) {
 	sb.mu.Lock()
-	client := sb.client
-	sb.mu.Unlock()
-	if client != nil {
-		select {
-		case <-client.Done():
-		default:
-			return client, nil
-		}
+	defer sb.mu.Unlock()
+	if sb.client == nil || sb.client.Err() != nil {
+		return nil, sb.changed
+	}
+	return sb.client, sb.changed
+}
+
+// dial connects to the agent of the machine in hand, unless that is done.
+func (sb *Sandbox) dial(ctx context.Context, machine vm.Machine) (*agent.Client, error) {
+	select {
+	case sb.dialing <- struct{}{}:
+		defer func() { <-sb.dialing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if client, _ := sb.session(); client != nil {
+		return client, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	client, err = agent.Connect(ctx, machine.Dial)
+	client, err := agent.Connect(ctx, machine.Dial)
 	if err != nil {
 		if why := sb.haltedWhy(); why != nil { // who adopts a machine learns that meanwhile
 			return nil, why
@@ -290,8 +308,17 @@ func (sb *Sandbox) connect(ctx context.Context) (*agent.Client, error) {
 			WithHint("bandsox restart %s", sb.id)
 	}
 	sb.mu.Lock()
-	sb.client = client
+	mine := sb.machine == machine
+	if mine {
+		sb.client = client
+		close(sb.changed)
+		sb.changed = make(chan struct{})
+	}
 	sb.mu.Unlock()
+	if !mine {
+		_ = client.Close()
+		return nil, wire.Errorf(CodeUnavailable, "the machine of sandbox %s has just been let go of", sb.id)
+	}
 	return client, nil
 }
 
