@@ -50,6 +50,9 @@ func (s *service) follow(st *wire.Stream) error {
 		case <-news:
 		case <-st.Done():
 			return nil
+		case <-s.stopped: // the last have been told, or are about to be
+			ended, _, _ := s.endedSince(seen)
+			return tell(st, ended)
 		}
 	}
 }
