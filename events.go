@@ -52,6 +52,12 @@ func (m *Manager) Events(ctx context.Context, after int64) iter.Seq2[Event, erro
 	return m.events(ctx, after, true)
 }
 
+// LastEvent is the id of the newest event, 0 if there was none yet.
+func (m *Manager) LastEvent(ctx context.Context) (int64, error) {
+	id, err := m.store.LastEvent(ctx)
+	return id, fail("events", "", err)
+}
+
 // PastEvents is Events that ends with the newest one there is.
 func (m *Manager) PastEvents(ctx context.Context, after int64) iter.Seq2[Event, error] {
 	return m.events(ctx, after, false)

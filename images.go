@@ -199,6 +199,11 @@ func (m *Manager) base(ctx context.Context, ref string, pull PullPolicy) (Image,
 	if err != nil {
 		return Image{}, err
 	}
+	return m.keep(ctx, src)
+}
+
+// keep builds the base of an image, unless it is there, and gives it its name.
+func (m *Manager) keep(ctx context.Context, src *image.Image) (Image, error) {
 	defer src.Close()
 	img, err := m.build(ctx, src)
 	if err != nil {

@@ -63,11 +63,7 @@ func (c *Client) Create(ctx context.Context, o bandsox.CreateOptions) (*Sandbox,
 				tell(p.What, p.Done, p.Total)
 			}
 		case "error":
-			var body api.Error
-			if err := json.Unmarshal(m.data, &body); err != nil {
-				return fail(err)
-			}
-			return fail(bodyError("create", o.Image, body))
+			return fail(eventError("create", o.Image, m))
 		case "created":
 			if err := json.Unmarshal(m.data, &made); err != nil {
 				return fail(err)

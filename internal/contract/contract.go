@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"testing"
 	"time"
 
@@ -19,6 +20,15 @@ type House interface {
 	Create(ctx context.Context, o bandsox.CreateOptions) (Box, error)
 	Get(ctx context.Context, ref string) (Box, error)
 	List(ctx context.Context, o bandsox.ListOptions) ([]bandsox.Info, error)
+	Events(ctx context.Context, after int64) iter.Seq2[bandsox.Event, error]
+	PastEvents(ctx context.Context, after int64) iter.Seq2[bandsox.Event, error]
+	Pull(ctx context.Context, ref string) (bandsox.Image, error)
+	Load(ctx context.Context, ref string, r io.Reader) (bandsox.Image, error)
+	Image(ctx context.Context, ref string) (bandsox.Image, error)
+	Images(ctx context.Context) ([]bandsox.Image, error)
+	RemoveImage(ctx context.Context, ref string) error
+	PruneImages(ctx context.Context, all bool) ([]bandsox.Image, error)
+	Cleanup(ctx context.Context, dryRun bool) ([]bandsox.Leftover, error)
 }
 
 // Box is a sandbox of a house.
@@ -42,6 +52,7 @@ type Box interface {
 func Run(t *testing.T, open func(t *testing.T) House) {
 	for name, scenario := range map[string]func(*testing.T, House){
 		"Life": life, "Names": names, "Lists": lists, "Refusals": refusals, "Updates": updates, "Waits": waits,
+		"Events": events, "Images": images, "Cleanup": cleanup,
 	} {
 		t.Run(name, func(t *testing.T) { scenario(t, open(t)) })
 	}

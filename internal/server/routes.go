@@ -9,17 +9,21 @@ import (
 // tags are the parts of the documentation, in its order.
 var tags = []*huma.Tag{
 	{Name: tagVMs, Description: "MicroVMs made from container images."},
+	{Name: tagImages, Description: "The local store of images that sandboxes are made from."},
+	{Name: tagEvents, Description: "What happens."},
 	{Name: tagKeys, Description: "Who may do what."},
 	{Name: tagHouse, Description: "The server itself."},
 }
 
 const (
-	tagVMs   = "Sandboxes"
-	tagKeys  = "Keys"
-	tagHouse = "Server"
+	tagVMs    = "Sandboxes"
+	tagImages = "Images"
+	tagEvents = "Events"
+	tagKeys   = "Keys"
+	tagHouse  = "Server"
 )
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes, authRoutes, healthRoutes)
+	return slices.Concat(vmRoutes, imageRoutes, eventRoutes, houseRoutes, authRoutes, healthRoutes)
 }

@@ -1,0 +1,27 @@
+package server
+
+import (
+	"context"
+
+	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/internal/api"
+	"github.com/bandsox/bandsox/internal/auth"
+)
+
+var houseRoutes = []route{
+	{method: "GET", path: "/api/doctor", need: auth.NeedAdmin, tag: tagHouse, summary: "What the server's host can do, found out by trying it", do: call((*Server).doctor)},
+	{method: "POST", path: "/api/cleanup", need: auth.NeedAdmin, tag: tagHouse, summary: "Reclaim what killed processes left behind", do: call((*Server).cleanup)},
+}
+
+func (s *Server) doctor(ctx context.Context, _ *struct{}) (*answer[bandsox.Report], error) {
+	report, err := bandsox.Doctor(ctx, bandsox.DoctorOptions{Storage: s.m.Storage()})
+	return answered(report), err
+}
+
+func (s *Server) cleanup(ctx context.Context, in *struct{ Body api.Cleanup }) (*answer[[]bandsox.Leftover], error) {
+	list, err := s.m.Cleanup(ctx, in.Body.DryRun)
+	if list == nil {
+		list = []bandsox.Leftover{}
+	}
+	return answered(list), err
+}
