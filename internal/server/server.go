@@ -37,9 +37,10 @@ type Server struct {
 
 	quotas quotas
 
-	api  huma.API
-	mux  *http.ServeMux
-	root http.Handler
+	api    huma.API
+	routes []route
+	mux    *http.ServeMux
+	root   http.Handler
 
 	closing context.Context // done when streams are to end
 	close   context.CancelFunc
@@ -59,7 +60,8 @@ func New(o Options) (*Server, error) {
 	s.guard = guard
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.api = huma.NewAPI(openAPI(o.Version), adapter{s})
-	for _, rt := range routes() {
+	s.routes = routes()
+	for _, rt := range s.routes {
 		s.add(rt)
 	}
 	s.root = auth.Headers(pagePolicy, guard.Authenticate(http.HandlerFunc(s.serve)))
