@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bandsox/bandsox/internal/agent/guest"
 	"github.com/bandsox/bandsox/internal/wire"
 )
@@ -76,6 +78,59 @@ func TestWriteKeepsModeAndOwner(t *testing.T) {
 	if st, _ := s.client.Stat(context2(t), "f"); st.Mode != 0o755 {
 		t.Errorf("mode %o", st.Mode)
 	}
+}
+
+// TestWriteKeepsAttributes: what takes a file's place has its attributes, but
+// not those that vouch for the content.
+func TestWriteKeepsAttributes(t *testing.T) {
+	s := start(t, guest.ServeConfig{})
+	path := s.root + "/f"
+	fresh := func() {
+		t.Helper()
+		os.Remove(path)
+		if err := os.WriteFile(path, []byte("old text"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Setxattr(path, "user.bandsox", []byte("value"), 0); err != nil {
+			t.Skip("no extended attributes here: ", err)
+		}
+		if os.Geteuid() == 0 {
+			none := make([]byte, 20) // capabilities of revision 2, no bit set
+			none[3] = 2
+			if err := unix.Setxattr(path, "security.capability", none, 0); err != nil {
+				t.Log("not tried with capabilities: ", err)
+			}
+		}
+	}
+	check := func(how, content string) {
+		t.Helper()
+		b := make([]byte, 100)
+		n, err := unix.Getxattr(path, "user.bandsox", b)
+		if err != nil || string(b[:n]) != "value" {
+			t.Errorf("%s: %q, %v", how, b[:max(n, 0)], err)
+		}
+		if _, err := unix.Getxattr(path, "security.capability", b); err != unix.ENODATA {
+			t.Errorf("%s: capabilities: %v", how, err)
+		}
+		fi, err := os.Stat(path)
+		if got, _ := os.ReadFile(path); err != nil || string(got) != content || fi.Mode() != 0o640 {
+			t.Errorf("%s: %v, %q", how, fi.Mode(), got)
+		}
+	}
+	fresh()
+	s.write(t, wire.WriteRequest{Path: "f"}, "new")
+	check("write", "new")
+	fresh()
+	s.change(t, wire.OpReplace, wire.ChangeRequest{Path: "f", Old: "old", New: "new"})
+	check("replace", "new text")
+	fresh()
+	_, err := s.client.Resume(context2(t), wire.WriteRequest{Path: "f", Partial: "0123"}, func(int64) (io.Reader, error) {
+		return bytes.NewReader([]byte("whole")), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("resume", "whole")
 }
 
 func TestBigFileRoundTrip(t *testing.T) {

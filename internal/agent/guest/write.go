@@ -118,7 +118,10 @@ func (t *target) replace(fill func(*os.File) (int64, error)) (n int64, err error
 
 // finish puts f, whole and named tmp, in the place of the target.
 func (t *target) finish(f *os.File, tmp string) error {
-	if err := t.dress(f); err != nil {
+	if err := t.keepAttributes(f); err != nil {
+		return err
+	}
+	if err := t.dress(f); err != nil { // last: a mode asked for counts more than an access list
 		return err
 	}
 	if err := flush(f); err != nil {
@@ -130,6 +133,30 @@ func (t *target) finish(f *os.File, tmp string) error {
 	if d, err := os.Open(filepath.Dir(t.path)); err == nil {
 		flush(d)
 		d.Close()
+	}
+	return nil
+}
+
+// keepAttributes gives f the extended attributes of the file whose place it
+// takes, but for what tells of its content: a write in place ends those too.
+func (t *target) keepAttributes(f *os.File) error {
+	if t.old == nil {
+		return nil
+	}
+	old, err := open(t.path, unix.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil // gone meanwhile, or not ours to look at
+	}
+	defer unix.Close(old)
+	for _, x := range xattrs(old) {
+		switch x.Name {
+		case "security.capability", "security.ima", "security.evm":
+			continue
+		}
+		err := unix.Fsetxattr(int(f.Fd()), x.Name, []byte(x.Value), 0)
+		if err != nil && err != unix.ENOTSUP && err != unix.EPERM {
+			return err
+		}
 	}
 	return nil
 }
