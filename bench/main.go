@@ -35,17 +35,18 @@ func main() {
 	out := flag.String("json", "bench/result.json", "where the figures go as JSON")
 	bin := flag.String("bandsox", "bin/bandsox", "the program that is compared with docker's")
 	only := flag.String("only", "", "measure one part alone: base, create, exec, files, scale or docker")
+	size := flag.Int64("size", bigMiB, "MiB of the big file; two guests and the disk hold two and more of it")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, *rounds, *out, *bin, *only); err != nil {
+	if err := bench(ctx, *rounds, *size, *out, *bin, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, rounds int, out, bin, only string) (err error) {
+func bench(ctx context.Context, rounds int, size int64, out, bin, only string) (err error) {
 	wanted := func(part string) bool { return only == "" || only == part }
 	dir, err := os.MkdirTemp("", "bandsox-bench-")
 	if err != nil {
@@ -110,7 +111,7 @@ func bench(ctx context.Context, rounds int, out, bin, only string) (err error) {
 	}
 	if wanted("files") {
 		say("files")
-		if err := benchFiles(ctx, r, m, in, b, min(rounds, 3)); err != nil {
+		if err := benchFiles(ctx, r, m, in, size, min(rounds, 3)); err != nil {
 			return err
 		}
 	}
