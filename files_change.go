@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 
+	"github.com/bandsox/bandsox/internal/transfer"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -101,4 +102,4 @@ func (sb *Sandbox) changeFile(ctx context.Context, op wire.Op, path string, r wi
 }
 
 // chmodBits takes both spellings of setuid and its like: Go's and chmod's.
-func chmodBits(m fs.FileMode) uint32 { return unixMode(m) | uint32(m)&0o7000 }
+func chmodBits(m fs.FileMode) uint32 { return transfer.ModeBits(m) | uint32(m)&0o7000 }

@@ -41,6 +41,7 @@ var edges = []edge{
 	{".", "internal/image", "a reference becomes a tar stream, a config and a digest"},
 	{".", "internal/kernel", "finds the kernel, makes the initramfs"},
 	{".", "internal/store", "remembers, and names every file"},
+	{".", "internal/transfer", "files are read and copied as a server's client does"},
 	{".", "internal/vm", "a spec becomes a machine, whichever driver runs it"},
 	{".", "internal/vm/qemu", "the driver there is: chosen here and nowhere else"},
 	{".", "internal/wire", "the library's types are the wire's types: no second model"},
@@ -55,6 +56,7 @@ var edges = []edge{
 	{"internal/server", "internal/api", "the bodies that it reads and writes"},
 	{"internal/server", "internal/auth", "who may do what stands in front of every route"},
 	{"internal/server", "internal/wire", "errors with a code and a hint"},
+	{"internal/server", "web", "the pages, as files in the binary"},
 
 	{"internal/agent", "internal/wire", "the host's side of the protocol"},
 	{"internal/agent/guest", "internal/wire", "the guest's side of the protocol"},
@@ -63,6 +65,7 @@ var edges = []edge{
 	{"internal/image", "internal/wire", "errors with a code and a hint"},
 	{"internal/kernel", "internal/wire", "errors with a code and a hint"},
 	{"internal/store", "internal/wire", "errors with a code and a hint"},
+	{"internal/transfer", "internal/wire", "what it asks for is what the agent is asked"},
 	{"internal/vm/qemu", "internal/vm", "is one of its drivers"},
 	{"internal/vm/qemu", "internal/wire", "errors with a code and a hint"},
 
