@@ -208,11 +208,11 @@ func attributes(f fs.File) []wire.Xattr {
 		return nil
 	}
 	fd := int(osFile.Fd())
-	list := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(fd, nil)
-	if err != nil || n <= 0 || n > len(list) {
-		return nil
+	if err != nil || n <= 0 {
+		return nil // as almost everywhere: that costs one call and no memory
 	}
+	list := make([]byte, 64<<10) // the longest that a kernel gives
 	if n, err = unix.Flistxattr(fd, list); err != nil {
 		return nil
 	}
