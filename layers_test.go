@@ -55,6 +55,7 @@ var edges = []edge{
 	{"internal/server", ".", "the server is the library on HTTP"},
 	{"internal/server", "internal/api", "the bodies that it reads and writes"},
 	{"internal/server", "internal/auth", "who may do what stands in front of every route"},
+	{"internal/server", "internal/store", "reads and writes the files of a server's own as every file"},
 	{"internal/server", "internal/wire", "errors with a code and a hint"},
 	{"internal/server", "web", "the pages, as files in the binary"},
 

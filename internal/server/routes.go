@@ -25,5 +25,5 @@ const (
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes, imageRoutes, eventRoutes, houseRoutes, authRoutes, healthRoutes, docRoutes)
+	return slices.Concat(vmRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, authRoutes, healthRoutes, docRoutes)
 }

@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -23,7 +24,9 @@ type Options struct {
 	Auth    *auth.Store
 	Guard   auth.Options // WriteError is the server's own
 	Version string
-	Log     *slog.Logger // default: slog.Default()
+	// Webhooks is the file in which whom to tell of events is kept; "": nowhere.
+	Webhooks string
+	Log      *slog.Logger // default: slog.Default()
 }
 
 // Server answers the requests of one manager's users.
@@ -36,6 +39,7 @@ type Server struct {
 	started time.Time
 
 	quotas quotas
+	hooks  *webhooks
 
 	api    huma.API
 	routes []route
@@ -59,6 +63,9 @@ func New(o Options) (*Server, error) {
 	}
 	s.guard = guard
 	s.closing, s.close = context.WithCancel(context.Background())
+	if s.hooks, err = openWebhooks(s.closing, o.Manager, o.Webhooks); err != nil {
+		return nil, err
+	}
 	s.api = huma.NewAPI(openAPI(o.Version), adapter{s})
 	s.routes = routes()
 	for _, rt := range s.routes {
@@ -120,7 +127,7 @@ func (s *Server) EndStreams() { s.close() }
 // Close writes down what is still to be. The manager is its owner's to close.
 func (s *Server) Close() error {
 	s.close()
-	return s.guard.Close()
+	return errors.Join(s.hooks.close(), s.guard.Close())
 }
 
 // sandbox finds the one that a request's path names.

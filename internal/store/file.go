@@ -22,8 +22,14 @@ func (s *Store) WriteJSON(path string, v any) error {
 }
 
 // WriteFile writes b to path, whole or not at all.
-func (s *Store) WriteFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(s.Scratch(), "file-*")
+func (s *Store) WriteFile(path string, b []byte) error { return replace(s.Scratch(), path, b) }
+
+// Replace writes b to path, whole or not at all, for those who have no Store.
+func Replace(path string, b []byte) error { return replace(filepath.Dir(path), path, b) }
+
+// replace writes b into a new file in dir and gives that its name.
+func replace(dir, path string, b []byte) (err error) {
+	f, err := os.CreateTemp(dir, "file-*")
 	if err != nil {
 		return fileError(path, err)
 	}

@@ -49,6 +49,9 @@ func (l Layout) ServerLock() string { return l.path("server.lock") }
 // Certificate is a server's self-signed certificate, with its key.
 func (l Layout) Certificate() string { return l.path("tls.pem") }
 
+// Webhooks are whom a server tells of events, and how far each has been told.
+func (l Layout) Webhooks() string { return l.path("webhooks.json") }
+
 // Reserve is room kept for the day when the disk is full: then it is given up,
 // so that what frees space can still be written down.
 func (l Layout) Reserve() string { return l.path("reserve") }
