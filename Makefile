@@ -22,7 +22,7 @@ BUILDENV := CGO_ENABLED=0 GOFLAGS='-buildvcs=false -trimpath'
 LINTENV  ?= $(BUILDENV)
 
 .DEFAULT_GOAL := build
-.PHONY: help build agent try test test-short chaos lint fmt fuzz bench install release clean
+.PHONY: help build agent web try test test-short chaos lint fmt fuzz bench install release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ build: agent ## build bin/bandsox with the guest agent inside (the default)
 
 agent:
 	@GOOS=linux GOARCH=$(ARCH) $(BUILD) -ldflags '$(LINK) -funcalign=16' -o agentbin/bandsox-agent-$(ARCH) ./cmd/bandsox-agent
+
+web: ## rebuild web/dist, the pages' bundle, of web/src (needs npm)
+	@cd web/build && npm ci --silent --no-audit --no-fund && npx tsc -p . && go run .
 
 try: ## set up this machine and run a program in a microVM
 	@scripts/phase.sh setup "the packages that this takes" scripts/setup.sh try
