@@ -99,7 +99,7 @@ func Strip(r *http.Request) {
 	}
 	var kept []string
 	for _, c := range r.Cookies() {
-		if c.Name != CookieName {
+		if c.Name != CookieName && c.Name != GuestCookie {
 			kept = append(kept, c.String())
 		}
 	}

@@ -16,6 +16,10 @@ type Options struct {
 	Insecure bool     // without keys, let other machines in too
 	Secure   bool     // a proxy in front speaks TLS
 
+	// Guest reports whether a host name is that of a server in a guest: it is no
+	// foreign name of ours. Nothing of ours is answered by it.
+	Guest func(host string) bool
+
 	// Local reports whether a request came by a way that only those who may
 	// read the auth file have: the server's own socket. They need no key.
 	Local func(*http.Request) bool
@@ -39,6 +43,7 @@ type Guard struct {
 	logins  loginLimit
 	rates   keyLimit
 	tickets tickets
+	visits  visits
 
 	mu      sync.Mutex
 	used    map[string]time.Time // of keys, not yet written down

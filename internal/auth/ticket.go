@@ -13,8 +13,9 @@ const (
 	maxTickets   = 4096
 )
 
-// Ticket lets its holder open one WebSocket, soon. It is for those who can set
-// no header, so that a URL, which ends up in logs, holds nothing that lasts.
+// Ticket lets its holder open one WebSocket, or a guest's server in a browser,
+// soon. It is for those who can set no header, so that a URL, which ends up in
+// logs, holds nothing that lasts.
 type Ticket struct {
 	Ticket    string    `json:"ticket"`
 	ExpiresAt time.Time `json:"expires_at"`

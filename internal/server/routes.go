@@ -11,6 +11,7 @@ var tags = []*huma.Tag{
 	{Name: tagVMs, Description: "MicroVMs made from container images."},
 	{Name: tagImages, Description: "The local store of images that sandboxes are made from."},
 	{Name: tagEvents, Description: "What happens."},
+	{Name: tagPorts, Description: "Servers in sandboxes. " + portsAbout},
 	{Name: tagKeys, Description: "Who may do what."},
 	{Name: tagHouse, Description: "The server itself."},
 }
@@ -20,10 +21,11 @@ const (
 	tagImages = "Images"
 	tagEvents = "Events"
 	tagKeys   = "Keys"
+	tagPorts  = "Ports"
 	tagHouse  = "Server"
 )
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, authRoutes, healthRoutes, docRoutes)
+	return slices.Concat(vmRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, relayRoutes, authRoutes, healthRoutes, docRoutes)
 }

@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -26,7 +27,10 @@ type Options struct {
 	Version string
 	// Webhooks is the file in which whom to tell of events is kept; "": nowhere.
 	Webhooks string
-	Log      *slog.Logger // default: slog.Default()
+	// Domain is what the host names of guests' servers end with: PORT-ID.DOMAIN.
+	// The default is localhost, whose names browsers look up nowhere.
+	Domain string
+	Log    *slog.Logger // default: slog.Default()
 }
 
 // Server answers the requests of one manager's users.
@@ -40,6 +44,9 @@ type Server struct {
 
 	quotas quotas
 	hooks  *webhooks
+	domain string
+	guests *http.Transport // to servers in guests
+	proxy  http.Handler    // of /proxy/…
 
 	api    huma.API
 	routes []route
@@ -56,6 +63,9 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.Default()
 	}
 	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(), mux: http.NewServeMux()}
+	s.domain = cmp.Or(o.Domain, "localhost")
+	s.guests = s.guestTransport()
+	o.Guard.Guest = func(host string) bool { _, _, ok := guestHost(host, s.domain); return ok }
 	o.Guard.WriteError = func(w http.ResponseWriter, _ *http.Request, err error) { s.writeError(w, err, nil) }
 	guard, err := auth.NewGuard(o.Auth, o.Guard)
 	if err != nil {
@@ -86,6 +96,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.root.Serv
 // serve finds the route. What there is no route for is answered as everything
 // else is: ServeMux's own answers are no JSON.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if port, ref, ok := guestHost(r.Host, s.domain); ok {
+		s.serveGuest(w, r, port, ref)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, proxyPrefix) {
+		s.serveProxy(w, r)
+		return
+	}
 	h, pattern := s.mux.Handler(r)
 	if pattern != "" {
 		s.mux.ServeHTTP(w, r) // which sets the path's values
@@ -127,6 +145,7 @@ func (s *Server) EndStreams() { s.close() }
 // Close writes down what is still to be. The manager is its owner's to close.
 func (s *Server) Close() error {
 	s.close()
+	s.guests.CloseIdleConnections()
 	return errors.Join(s.hooks.close(), s.guard.Close())
 }
 
