@@ -21,14 +21,14 @@ func (sb *Sandbox) Mkdir(ctx context.Context, path string, o MkdirOptions) error
 	return err
 }
 
-// MoveOptions are how Move moves.
-type MoveOptions struct {
+// RenameOptions are how Rename renames.
+type RenameOptions struct {
 	Overwrite bool // replace what is at the new path: a file, or an empty directory
 }
 
-// Move moves a file or directory to a new path on the same file system. It
+// Rename moves a file or directory to a new path on the same file system. It
 // is atomic. What is at the new path is left alone unless the options say otherwise.
-func (sb *Sandbox) Move(ctx context.Context, from, to string, o MoveOptions) error {
+func (sb *Sandbox) Rename(ctx context.Context, from, to string, o RenameOptions) error {
 	_, err := sb.changeFile(ctx, wire.OpRename, from, wire.ChangeRequest{To: wire.Text(to), Overwrite: o.Overwrite})
 	return err
 }

@@ -171,7 +171,7 @@ func TestChangeFiles(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if err := sb.Move(ctx, "/w/f", "/a/b/f", MoveOptions{}); err != nil {
+	if err := sb.Rename(ctx, "/w/f", "/a/b/f", RenameOptions{}); err != nil {
 		t.Error(err)
 	}
 	if err := sb.Chmod(ctx, "/a/b/f", 0o4755, ChmodOptions{}); err != nil {
@@ -182,7 +182,7 @@ func TestChangeFiles(t *testing.T) {
 			t.Errorf("%s: %o %v", p, st.Mode, err)
 		}
 	}
-	if err := sb.Move(ctx, "/link", "/a/b/f", MoveOptions{}); !errors.Is(err, ErrConflict) {
+	if err := sb.Rename(ctx, "/link", "/a/b/f", RenameOptions{}); !errors.Is(err, ErrConflict) {
 		t.Errorf("%v", err)
 	}
 	if err := sb.Remove(ctx, "/a", RemoveOptions{}); !errors.Is(err, ErrConflict) {
