@@ -303,9 +303,10 @@ func (sb *Sandbox) bootError(ctx context.Context, machine vm.Machine, err error)
 	return err
 }
 
-// identity is who the guest shall be: the same after a boot and after a restore.
+// identity is who the guest shall be: the same after a boot, after a restore and
+// under another name.
 func (sb *Sandbox) identity() wire.Identity {
-	name := sb.info.Name
+	name := sb.known().Name
 	if name == "" {
 		name = sb.id[:12]
 	}
@@ -315,7 +316,6 @@ func (sb *Sandbox) identity() wire.Identity {
 		Hostname:  host,
 		MachineID: hex.EncodeToString(sum[:16]),
 		Hosts:     map[string]string{host: "127.0.1.1"},
-		Env:       append(slices.Clone(sb.info.Config.Env), envList(sb.info.Env)...),
 	}
 }
 

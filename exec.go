@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -201,8 +202,9 @@ func (c *Cmd) argv() []string {
 }
 
 func (c *Cmd) request() wire.StartRequest {
-	cfg := c.sb.config()
-	r := wire.StartRequest{ID: store.NewID(), Argv: c.Args, Shell: c.shell, Env: c.Env, Dir: c.Dir, User: c.User,
+	info := c.sb.known()
+	cfg := info.Config
+	r := wire.StartRequest{ID: store.NewID(), Argv: c.Args, Shell: c.shell, Env: slices.Concat(cfg.Env, envList(info.Env), c.Env), Dir: c.Dir, User: c.User,
 		TTY: c.TTY, Stdin: c.Stdin != nil || c.OpenStdin, Timeout: c.Timeout}
 	if r.Dir == "" {
 		r.Dir = cfg.WorkingDir
@@ -211,12 +213,6 @@ func (c *Cmd) request() wire.StartRequest {
 		r.User = cfg.User
 	}
 	return r
-}
-
-func (sb *Sandbox) config() ImageConfig {
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	return sb.info.Config
 }
 
 // feed carries stdin. What Stdin's Read fails with is the caller's own; the

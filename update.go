@@ -13,13 +13,13 @@ import (
 
 // Update says what to change of a sandbox; what is nil stays as it is.
 type Update struct {
-	Name *string // another name; "" takes it away. The guest's hostname follows with its next start
+	Name *string // another name; "" takes it away. The hostname of a guest that runs follows, of another with its next start
 	// Metadata is merged into what is there, as RFC 7386 has it: objects key by
 	// key, a nil takes its key away, anything else replaces.
 	Metadata        map[string]any
 	ReplaceMetadata bool               // Metadata takes the place of what is there instead
 	Labels          map[string]*string // merged: nil takes a label away
-	Env             map[string]*string // merged: nil takes a variable away. Of programs from the next start on
+	Env             map[string]*string // merged: nil takes a variable away. Programs that are started from now on have it
 	TTL             *time.Duration     // from now; 0: it lives for good
 	IdleTimeout     *time.Duration     // counted anew from now; 0: it may be idle for ever
 	IdleAction      *IdleAction
@@ -32,6 +32,7 @@ const (
 	maxMetadataBytes = 64 << 10
 	maxLabels        = 64
 	maxLabelBytes    = 256
+	maxEnvBytes      = 128 << 10
 )
 
 // Update changes the sandbox: all that is asked for, or on error nothing.
@@ -51,12 +52,35 @@ func (sb *Sandbox) Update(ctx context.Context, u Update) error {
 		if err == nil && u.IdleTimeout != nil {
 			sb.touch(ctx)
 		}
+		if err == nil && u.Name != nil {
+			sb.renameGuest(ctx)
+		}
 		step("updated")
 		if err == nil && u.DiskSizeMiB != nil {
 			return sb.growDisk(ctx, before)
 		}
 		return err
 	})
+}
+
+// guestPatience is how long a guest has to take its new name.
+const guestPatience = 5 * time.Second
+
+// renameGuest tells a guest that runs its new name. One that can't be told
+// learns it with its next start. For those that hold sb.op.
+func (sb *Sandbox) renameGuest(ctx context.Context) {
+	if !sb.answering() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, guestPatience)
+	defer cancel()
+	client, err := sb.connect(ctx)
+	if err == nil {
+		err = client.Identity(ctx, sb.identity())
+	}
+	if err != nil {
+		sb.m.log.Info("telling a guest its new name", "sandbox", sb.id, "err", err)
+	}
 }
 
 // apply is info with the update done to it. What info shares with others,
@@ -176,7 +200,11 @@ func checkLabels(labels map[string]string) error {
 }
 
 func checkEnv(env map[string]string) error {
+	size := 0
 	for k, v := range env {
+		if size += len(k) + len(v) + 2; size > maxEnvBytes {
+			return wire.Errorf(CodeInvalid, "environment: at most %d bytes", maxEnvBytes)
+		}
 		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
 			return wire.Errorf(CodeInvalid, "environment variable %q: a name has no '=', and neither part a NUL", k)
 		}

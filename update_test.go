@@ -3,6 +3,7 @@ package bandsox
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -168,5 +169,46 @@ func TestListPages(t *testing.T) {
 		if _, err := m.List(t.Context(), ListOptions{After: "nonsense"}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("a bad cursor: %v", err)
 		}
+	}
+}
+
+// TestUpdateOfARunningGuest: what is started after an update has the new
+// variables and lacks those that are gone, and the guest has its new name.
+func TestUpdateOfARunningGuest(t *testing.T) {
+	m := newManager(t, t.TempDir())
+	sb := create(t, m, CreateOptions{Name: "one", Env: map[string]string{"A": "1", "B": "1"}})
+	ctx := t.Context()
+	check := func(want string) {
+		t.Helper()
+		cmd := sb.Shell("echo $A,$B,$C,$D,$HOSTNAME")
+		cmd.Env = []string{"D=4"}
+		if out, err := cmd.Output(ctx); err != nil || string(out) != want+"\n" {
+			t.Errorf("got %q %v, want %q", out, err, want)
+		}
+	}
+	check("1,1,,4,one")
+	u := Update{Name: new("two"), Env: map[string]*string{"A": nil, "B": new("2"), "C": new("3"), "D": new("no")}}
+	if err := sb.Update(ctx, u); err != nil {
+		t.Fatal(err)
+	}
+	check(",2,3,4,two")
+	if err := sb.Pause(ctx); err != nil {
+		t.Fatal(err)
+	}
+	u = Update{Name: new("three"), Env: map[string]*string{"B": nil, "C": nil}}
+	if err := sb.Update(ctx, u); err != nil {
+		t.Fatal(err)
+	}
+	if err := sb.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	check(",,,4,two")
+	if err := sb.Restart(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	check(",,,4,three")
+	large := strings.Repeat("x", maxEnvBytes)
+	if err := sb.Update(ctx, Update{Env: map[string]*string{"A": &large}}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("too much: %v", err)
 	}
 }

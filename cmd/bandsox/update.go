@@ -22,7 +22,7 @@ func newUpdate(a *app) *cobra.Command {
 
 Metadata, labels and variables are merged into what is there; KEY- takes one
 away. A JSON object is merged key by key, and its nulls take keys away.
-Variables are those of programs from the sandbox's next start on. A time to live
+Variables are those of programs that are started from now on. A time to live
 counts from now; 0 ends it. A disk grows while it is used, and can't shrink.`,
 		Example: `  bandsox update --ttl 1h --label team=red box
   bandsox update --metadata '{"owner": {"name": "ann"}}' --metadata old- box`,

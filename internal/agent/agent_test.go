@@ -206,19 +206,19 @@ func TestStdoutAndStderrApart(t *testing.T) {
 func TestArgvEnvDir(t *testing.T) {
 	s := start(t, guest.ServeConfig{})
 	ctx := context2(t)
-	if err := s.client.Identity(ctx, wire.Identity{Hostname: "box", Env: []string{"A=sandbox", "B=sandbox"}}); err != nil {
+	if err := s.client.Identity(ctx, wire.Identity{Hostname: "box"}); err != nil {
 		t.Fatal(err)
 	}
 	out, _, _ := s.run(t, wire.StartRequest{
 		Argv: []string{"sh", "-c", `printf '%s|' "$0" "$@" "$A" "$B" "$HOSTNAME"; pwd`, "x y", "", "ü"},
-		Env:  []string{"B=request=1"},
+		Env:  []string{"A=sandbox", "B=sandbox", "B=request=1"},
 		Dir:  "made/by/docker's/rule",
 	})
 	want := "x y||ü|sandbox|request=1|box|" + s.root + "/made/by/docker's/rule\n"
 	if out != want {
 		t.Errorf("got  %q\nwant %q", out, want)
 	}
-	out, _, _ = s.run(t, wire.StartRequest{Argv: []string{"env"}})
+	out, _, _ = s.run(t, wire.StartRequest{Argv: []string{"env"}, Env: []string{"A=sandbox"}})
 	for _, kv := range []string{"PATH=/usr/local/sbin:", "HOME=/", "A=sandbox"} {
 		if !strings.Contains(out, kv) {
 			t.Errorf("environment lacks %s: %q", kv, out)

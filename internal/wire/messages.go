@@ -114,7 +114,6 @@ type Identity struct {
 	MachineID string            `json:"machine_id,omitempty"` // 32 hex digits
 	Hosts     map[string]string `json:"hosts,omitempty"`      // name to address, added to /etc/hosts
 	DNS       []string          `json:"dns,omitempty"`        // nameserver addresses; empty leaves resolv.conf, or makes an empty one
-	Env       []string          `json:"env,omitempty"`        // KEY=value, the default environment of every process
 }
 
 // Size of a terminal, in characters.
@@ -129,7 +128,7 @@ type StartRequest struct {
 	ID      string        `json:"id,omitempty"` // chosen by the host; empty: the agent picks one
 	Argv    []string      `json:"argv,omitempty"`
 	Shell   string        `json:"shell,omitempty"`
-	Env     []string      `json:"env,omitempty"`        // KEY=value, over Identity.Env
+	Env     []string      `json:"env,omitempty"`        // KEY=value, the last of a key, over PATH, HOME and HOSTNAME
 	Dir     string        `json:"dir,omitempty"`        // default /
 	User    string        `json:"user,omitempty"`       // name, uid, name:group, uid:gid; default 0:0
 	TTY     *Size         `json:"tty,omitempty"`        // run on a terminal of this size

@@ -31,9 +31,6 @@ func (s *service) identify(id *wire.Identity) error {
 			}
 		}
 	}
-	if id.Env != nil {
-		s.env = slices.Clone(id.Env)
-	}
 	etc, err := s.openEtc()
 	if err != nil {
 		s.log("opening /etc: %v", err)
@@ -87,11 +84,6 @@ func checkIdentity(id *wire.Identity) error {
 	for _, addr := range id.DNS {
 		if !validAddr(addr) {
 			return bad("nameserver", addr)
-		}
-	}
-	for _, kv := range id.Env {
-		if err := checkEnv(kv); err != nil {
-			return err
 		}
 	}
 	return nil

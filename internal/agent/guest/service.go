@@ -60,7 +60,6 @@ type service struct {
 	mu       sync.Mutex
 	clockSet bool
 	hostname string
-	env      []string // the sandbox's, under every process's own
 	names    []string // in /etc/hosts by the last Identity
 	procs    map[string]*process
 	taken    map[string]bool // ids of processes that are being started

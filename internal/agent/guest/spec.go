@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -67,10 +66,10 @@ func (s *service) resolve(r *wire.StartRequest) (*spec, error) {
 	return &spec{path: path, argv: argv, env: env, dir: dir, shown: cmp.Or(r.Dir, "/"), id: id}, nil
 }
 
-// environ is docker's defaults, then the sandbox's, then the request's.
+// environ is docker's defaults, then the request's: its last of a name counts.
 func (s *service) environ(r *wire.StartRequest, id ident) ([]string, error) {
 	s.mu.Lock()
-	mine, hostname := s.env, s.hostname
+	hostname := s.hostname
 	s.mu.Unlock()
 	if hostname == "" {
 		hostname, _ = os.Hostname()
@@ -79,7 +78,7 @@ func (s *service) environ(r *wire.StartRequest, id ident) ([]string, error) {
 	if r.TTY != nil {
 		env = append(env, "TERM=xterm")
 	}
-	for _, kv := range slices.Concat(mine, r.Env) {
+	for _, kv := range r.Env {
 		if err := checkEnv(kv); err != nil {
 			return nil, err
 		}
