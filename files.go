@@ -125,12 +125,38 @@ func (sb *Sandbox) AppendFile(ctx context.Context, path string, data []byte) err
 }
 
 func (sb *Sandbox) writeStream(ctx context.Context, w wire.WriteRequest, r io.Reader) (int64, error) {
-	client, err := sb.running(ctx)
-	if err != nil {
-		return 0, fail("write", w.Path, err)
-	}
-	n, err := client.Write(ctx, w, r)
+	n, err := remote{sb}.Write(ctx, w, r)
 	return n, fail("write", w.Path, err)
+}
+
+// WriteOptions are how Write writes. The zero value replaces the file.
+type WriteOptions struct {
+	Perm   fs.FileMode // 0: 0644, or what the file had
+	Owner  string      // name, uid, name:group or uid:gid; empty: root, or what the file had
+	Append bool        // add to its end instead
+	New    bool        // a file that is there already is a conflict, and stays
+	// Partial names what is written, in up to 64 letters and digits. What has come
+	// of it when the writing breaks is kept for a day, and the next Write with the
+	// same name goes on behind it: r must be an io.Seeker, and is asked to go there.
+	Partial string
+}
+
+// Write is WriteFrom with options. It returns the length of what was written:
+// with Partial, the file's.
+func (sb *Sandbox) Write(ctx context.Context, path string, r io.Reader, o WriteOptions) (int64, error) {
+	w := wire.WriteRequest{Path: path, Mode: transfer.ModeBits(o.Perm), User: o.Owner, Append: o.Append, New: o.New, Partial: o.Partial, Parents: true}
+	if o.Partial == "" {
+		return sb.writeStream(ctx, w, r)
+	}
+	seeker, ok := r.(io.Seeker)
+	if !ok || o.Append {
+		return 0, invalid("write", path, "a part of a file needs a reader that can seek, and replaces the file")
+	}
+	n, err := remote{sb}.Resume(ctx, w, func(have int64) (io.Reader, error) {
+		_, err := seeker.Seek(have, io.SeekStart)
+		return r, err
+	})
+	return n, fail("write", path, err)
 }
 
 // FileWriter writes a file of a sandbox, which is as it was until Close.

@@ -25,8 +25,9 @@ type Tree struct {
 	Root     wire.Stat // what is copied
 	Progress func(done, total int64)
 
-	ctx     context.Context
-	st      *wire.Stream
+	finish  func() error // says whether all of it was sent as it is
+	close   func() error
+	local   bool // a Source's, whose finish only warns
 	r       *wire.TreeReader
 	limits  Limits
 	entries int64
@@ -51,14 +52,18 @@ func (c *Client) ReadTree(ctx context.Context, path string, follow bool, limits 
 	if limits.MaxEntries == 0 {
 		limits.MaxEntries = maxEntries
 	}
-	t := &Tree{Root: *root, ctx: ctx, st: st, limits: limits}
-	t.r = wire.NewTreeReader(t.receive)
+	t := &Tree{Root: *root, limits: limits, close: st.Close}
+	t.r = wire.NewTreeReader(func() ([]byte, error) { return treePiece(ctx, st) })
+	t.finish = func() error {
+		_, err := expect(ctx, st, "copy", pickDone)
+		return err
+	}
 	return t, nil
 }
 
-// receive takes the next piece of the tree. A guest that fails says so in place of it.
-func (t *Tree) receive() ([]byte, error) {
-	kind, b, err := t.st.RecvContext(t.ctx)
+// treePiece takes the next piece of a tree. A guest that fails says so in place of it.
+func treePiece(ctx context.Context, st *wire.Stream) ([]byte, error) {
+	kind, b, err := st.RecvContext(ctx)
 	if err != nil || kind == wire.KindData {
 		return b, err
 	}
@@ -76,10 +81,11 @@ func (t *Tree) receive() ([]byte, error) {
 func (t *Tree) Next() (*wire.Entry, error) {
 	e, err := t.r.Next()
 	if err == io.EOF {
-		if _, err := expect(t.ctx, t.st, "copy", pickDone); err != nil {
+		t.ended = true
+		if err := t.finish(); err != nil {
+			t.ended = t.local
 			return nil, err
 		}
-		t.ended = true
 		if err := t.warned(); err != nil {
 			return nil, err
 		}
@@ -120,7 +126,7 @@ func (t *Tree) Content() (data []byte, zeros int64, err error) {
 }
 
 // Close ends the reading.
-func (t *Tree) Close() error { return t.st.Close() }
+func (t *Tree) Close() error { return t.close() }
 
 // copyContent writes the content of the last entry. A w that can seek gets
 // holes where there are zeros, and is to be cut to size by the caller.

@@ -18,7 +18,7 @@ import (
 
 // Source packs a tree for a guest.
 type Source struct {
-	pack     func(*wire.TreeWriter) error
+	pack     func(w *wire.TreeWriter, once bool) error
 	warnings []string
 }
 
@@ -41,8 +41,8 @@ func (s *Source) warned() error {
 // extended attributes where its files are of the operating system.
 func FromFS(fsys fs.FS, o PackOptions) *Source {
 	s := &Source{}
-	s.pack = func(w *wire.TreeWriter) error {
-		p := fsPacker{packer: packer{w: w, own: o.Own, progress: o.Progress}, s: s, fsys: fsys, links: map[inode]string{}}
+	s.pack = func(w *wire.TreeWriter, once bool) error {
+		p := fsPacker{packer: packer{w: w, once: once, own: o.Own, progress: o.Progress}, s: s, fsys: fsys, links: map[inode]string{}}
 		root, err := fs.Stat(fsys, ".")
 		if err != nil {
 			return err
@@ -244,7 +244,7 @@ func (c *Client) WriteTree(ctx context.Context, r wire.TreeRequest, s *Source) (
 			broke = broke || err != nil
 			return err
 		})
-		err := s.pack(w)
+		err := s.pack(w, false)
 		if err == nil {
 			err = w.End()
 		}

@@ -13,6 +13,7 @@ import (
 // that is in it, with the mode and time that it is to have.
 type packer struct {
 	w        *wire.TreeWriter
+	once     bool // send directories once: the other side keeps them in mind
 	own      bool // keep owners; else all of it is root's
 	progress func(done, total int64)
 	dirs     []*wire.Entry
@@ -24,7 +25,7 @@ func (p *packer) entry(e *wire.Entry, content io.Reader) error {
 	if !p.own {
 		e.UID, e.GID = 0, 0
 	}
-	if e.Type == wire.EntryDir {
+	if e.Type == wire.EntryDir && !p.once {
 		p.dirs = append(p.dirs, e)
 		first := *e
 		first.Mode |= 0o700

@@ -64,7 +64,10 @@ var tarTypes = map[byte]byte{
 func header(e *wire.Entry) *tar.Header {
 	h := &tar.Header{
 		Typeflag: tarTypes[e.Type], Linkname: e.Link, Size: e.Size, Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID),
-		ModTime: time.Unix(e.Sec, 0), Devmajor: int64(e.Major), Devminor: int64(e.Minor),
+		ModTime: time.Unix(e.Sec, int64(e.Nsec)), Devmajor: int64(e.Major), Devminor: int64(e.Minor),
+	}
+	if e.Nsec != 0 {
+		h.Format = tar.FormatPAX // the only one that keeps it
 	}
 	for _, x := range e.Xattrs {
 		if h.PAXRecords == nil {
@@ -78,9 +81,9 @@ func header(e *wire.Entry) *tar.Header {
 // FromTar packs what a tar archive holds. Names that lead out of the tree are
 // refused; a leading "/" or "./" is taken off, as tar does.
 func FromTar(r io.Reader, o PackOptions) *Source {
-	return &Source{pack: func(w *wire.TreeWriter) error {
+	return &Source{pack: func(w *wire.TreeWriter, once bool) error {
 		tr := tar.NewReader(r)
-		p := packer{w: w, own: o.Own, progress: o.Progress}
+		p := packer{w: w, once: once, own: o.Own, progress: o.Progress}
 		for {
 			h, err := tr.Next()
 			if err == io.EOF {

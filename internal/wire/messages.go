@@ -240,6 +240,7 @@ type WriteRequest struct {
 	User    string `json:"user,omitempty"` // owner, as in StartRequest; empty: root, or what the file had
 	Parents bool   `json:"parents,omitempty"`
 	Append  bool   `json:"append,omitempty"` // add to the end instead; then not atomic
+	New     bool   `json:"new,omitempty"`    // a file that is there already is a conflict, and stays; not with Append
 	// Partial names what is being sent, in up to 64 letters and digits. What has
 	// come of it when the stream breaks is kept beside Path for a day, and the
 	// next request with the same Partial goes on behind it.

@@ -51,10 +51,12 @@ func (s *service) write(st *wire.Stream, r *wire.WriteRequest) (int64, error) {
 		return fail(err)
 	case old.IsDir():
 		return fail(syscall.EISDIR)
+	case r.New && !r.Append:
+		return fail(syscall.EEXIST)
 	case !old.Mode().IsRegular():
 		return 0, wire.Errorf(wire.Invalid, "writing %q: not a regular file", r.Path)
 	}
-	t := target{path: path, old: old, mode: r.Mode & 0o7777, owner: owner}
+	t := target{path: path, old: old, mode: r.Mode & 0o7777, owner: owner, fresh: r.New}
 	n := int64(0)
 	switch {
 	case r.Append:
@@ -76,6 +78,7 @@ type target struct {
 	old   fs.FileInfo // nil if there was none
 	mode  uint32      // 0: not asked for
 	owner *ident      // nil: not asked for
+	fresh bool        // it must take the place of nothing
 }
 
 func (t *target) append(st *wire.Stream) (int64, error) {
@@ -127,7 +130,7 @@ func (t *target) finish(f *os.File, tmp string) error {
 	if err := flush(f); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, t.path); err != nil {
+	if err := t.rename(tmp); err != nil {
 		return err
 	}
 	if d, err := os.Open(filepath.Dir(t.path)); err == nil {
@@ -159,6 +162,13 @@ func (t *target) keepAttributes(f *os.File) error {
 		}
 	}
 	return nil
+}
+
+func (t *target) rename(tmp string) error {
+	if t.fresh {
+		return unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, t.path, unix.RENAME_NOREPLACE)
+	}
+	return os.Rename(tmp, t.path)
 }
 
 // dress gives f the owner and mode asked for, else those of the old file.
