@@ -35,7 +35,8 @@ agent:
 	@GOOS=linux GOARCH=$(ARCH) $(BUILD) -ldflags '$(LINK) -funcalign=16' -o agentbin/bandsox-agent-$(ARCH) ./cmd/bandsox-agent
 
 web: ## rebuild web/dist, the pages' bundle, of web/src (needs npm)
-	@cd web/build && npm ci --silent --no-audit --no-fund && npx tsc -p . && go run .
+	@web/build/packages.sh
+	@cd web/build && npx tsc -p . && go run .
 
 try: ## set up this machine and run a program in a microVM
 	@scripts/phase.sh setup "the packages that this takes" scripts/setup.sh try

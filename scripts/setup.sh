@@ -10,7 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # command:package, so that a tool that came from elsewhere counts too.
 run=(qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs mmdebstrap:mmdebstrap)
-peers=(gcc:gcc gcc:libc6-dev git:git skopeo:skopeo umoci:umoci dockerd:docker.io busybox:busybox-static xz:xz-utils bzip2:bzip2 newuidmap:uidmap cpio:cpio)
+peers=(gcc:gcc gcc:libc6-dev git:git skopeo:skopeo umoci:umoci dockerd:docker.io busybox:busybox-static xz:xz-utils bzip2:bzip2 newuidmap:uidmap cpio:cpio chromium:chromium)
 want=("${run[@]}")
 case ${1:-try} in
 try) ;;

@@ -140,13 +140,13 @@ function Table({ onCreate }: { onCreate: () => void }) {
             <th class="check">
               <input type="checkbox" aria-label="Select all" checked={every} onChange={() => (selected.value = new Set(every ? [] : rows.map((sb) => sb.id)))} />
             </th>
-            <Heading by="name">Name</Heading>
+            <Heading by="name" class="w-name">Name</Heading>
             <Heading by="status" class="w-status">Status</Heading>
             <Heading by="image">Image</Heading>
             <Heading by="cpu" class="num w-num">CPU</Heading>
             <Heading by="mem" class="num w-num">Memory</Heading>
             <Heading by="age" class="num w-num">Age</Heading>
-            <th>Labels</th>
+            <th class="w-labels">Labels</th>
             <th class="w-actions"><span class="hidden">Actions</span></th>
           </tr>
         </thead>

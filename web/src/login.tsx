@@ -60,7 +60,17 @@ export function Login({ next }: { next: string | null }) {
 /** Who the server takes us for; undefined until it has said so. */
 const who = signal<{ kind?: string } | undefined>(undefined);
 
-export const askWho = () => void get<{ kind?: string }>("/api/auth/whoami").then((w) => (who.value = w), () => {});
+let asked: Promise<unknown> = Promise.resolve();
+
+export function askWho() {
+  asked = get<{ kind?: string }>("/api/auth/whoami").then((w) => (who.value = w), () => {});
+}
+
+/** Whether a WebSocket needs a ticket: who needed no credential until here needs none there. */
+export async function needsTicket(): Promise<boolean> {
+  await asked;
+  return ["session", "key"].includes(who.peek()?.kind ?? "session");
+}
 
 /** There for those who came in with the password. */
 export function LogoutButton() {

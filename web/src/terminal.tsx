@@ -7,6 +7,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { nameOf } from "./actions.ts";
 import { post, vm } from "./api.ts";
 import { useSandbox } from "./details.tsx";
+import { needsTicket } from "./login.tsx";
 import { detailsOf, go, route, terminalOf } from "./router.ts";
 import { Status } from "./status.tsx";
 import { isDark } from "./theme.tsx";
@@ -56,9 +57,9 @@ class Session {
     try {
       // A WebSocket shows no cookie; and what is in a URL ends up in logs, so it
       // is a ticket for this one.
-      query.ticket = (await post<{ ticket: string }>("/api/auth/ticket")).ticket;
+      if (await needsTicket()) query.ticket = (await post<{ ticket: string }>("/api/auth/ticket")).ticket;
     } catch {
-      // no keys, no tickets; or the server is away, and the socket will say so
+      // the socket will be refused, and say so
     }
     if (this.over) return;
     const socket = new WebSocket(vm(this.id, "/terminal", query).replace(/^/, location.origin.replace(/^http/, "ws")));
@@ -170,7 +171,7 @@ export function TerminalPage({ id }: { id: string }) {
         <span class="grow" />
         <Button icon="plus" onClick={fresh}>New shell</Button>
       </div>
-      <div ref={box} class="terminal" />
+      <div ref={box} class="screen" />
       {phase.is === "ended" && (
         <div class={"ended" + (phase.bad ? " bad" : "")} role="alert">
           <span>{phase.text}</span>
