@@ -371,6 +371,15 @@ func (c *Cmd) ProcessID() string {
 	return proc.Started().Process
 }
 
+// PID is the process's number in the sandbox, 0 before Start.
+func (c *Cmd) PID() int {
+	proc, err := c.process()
+	if err != nil {
+		return 0
+	}
+	return proc.Started().PID
+}
+
 // Process is the process that was started, to use apart from this Cmd: nil
 // before Start.
 func (c *Cmd) Process() *Process {

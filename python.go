@@ -144,10 +144,16 @@ type PythonResult struct {
 // returns what went wrong, if anything, as part of its result. What goes to
 // o.Stdout and o.Stderr comes there, too.
 func (sb *Sandbox) PythonCapture(ctx context.Context, code string, o PythonOptions) PythonResult {
+	return o.Capture(func(o PythonOptions) error { return sb.Python(ctx, code, o) })
+}
+
+// Capture is what PythonCapture makes of Python, for who runs it another way:
+// over a network, say.
+func (o PythonOptions) Capture(run func(PythonOptions) error) PythonResult {
 	var out, errs, both capture
 	o.Stdout = io.MultiWriter(&out, &both, orDiscard(o.Stdout))
 	o.Stderr = io.MultiWriter(&errs, &both, orDiscard(o.Stderr))
-	err := sb.Python(ctx, code, o)
+	err := run(o)
 	r := PythonResult{Stdout: out.String(), Stderr: errs.String(), Output: both.String(), Success: err == nil}
 	var exit *ExitError
 	var e *Error

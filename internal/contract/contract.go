@@ -46,12 +46,15 @@ type Box interface {
 	Stats(ctx context.Context) (bandsox.Stats, error)
 	Wait(ctx context.Context, state bandsox.State) error
 	Console(ctx context.Context) (io.ReadCloser, error)
+	Programs
 }
 
 // Run runs every scenario on houses that open makes.
 func Run(t *testing.T, open func(t *testing.T) House) {
 	for name, scenario := range map[string]func(*testing.T, House){
 		"Life": life, "Names": names, "Lists": lists, "Refusals": refusals, "Updates": updates, "Waits": waits,
+		"Exec": execs, "ExecEnds": execEnds, "ExecBytes": execBytes, "ExecCancels": execCancels, "Runs": runs,
+		"Processes": processes, "Viewers": viewers, "Attaches": attaches, "Python": pythons,
 		"Events": events, "Images": images, "Cleanup": cleanup,
 	} {
 		t.Run(name, func(t *testing.T) { scenario(t, open(t)) })

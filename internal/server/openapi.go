@@ -14,6 +14,8 @@ func openAPI(version string) huma.Config {
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	schemas.RegisterTypeAlias(reflect.TypeFor[bandsox.Epoch](), reflect.TypeFor[epoch]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[api.Detail](), reflect.TypeFor[detail]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[api.Env](), reflect.TypeFor[environment]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[api.Signal](), reflect.TypeFor[signal]())
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -50,9 +52,22 @@ func (s *Server) documentErrors(op *huma.Operation) {
 
 // epoch and detail are how types of ours look that marshal themselves.
 type (
-	epoch  struct{}
-	detail struct{}
+	epoch       struct{}
+	detail      struct{}
+	environment struct{}
+	signal      struct{}
 )
+
+func (environment) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeArray, Items: aString}, {Type: huma.TypeObject, AdditionalProperties: aString}},
+		Description: "KEY=value each, or an object"}
+}
+
+func (signal) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeInteger, Minimum: &firstSignal, Maximum: &lastSignal}, {Type: huma.TypeString}}}
+}
+
+var firstSignal, lastSignal = 1.0, 64.0
 
 func (epoch) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeNumber, Format: "double", Description: "Seconds since 1970"}

@@ -10,6 +10,7 @@ import (
 var tags = []*huma.Tag{
 	{Name: tagVMs, Description: "MicroVMs made from container images."},
 	{Name: tagImages, Description: "The local store of images that sandboxes are made from."},
+	{Name: tagPrograms, Description: "Programs in sandboxes, and their input and output."},
 	{Name: tagEvents, Description: "What happens."},
 	{Name: tagPorts, Description: "Servers in sandboxes. " + portsAbout},
 	{Name: tagKeys, Description: "Who may do what."},
@@ -17,15 +18,16 @@ var tags = []*huma.Tag{
 }
 
 const (
-	tagVMs    = "Sandboxes"
-	tagImages = "Images"
-	tagEvents = "Events"
-	tagKeys   = "Keys"
-	tagPorts  = "Ports"
-	tagHouse  = "Server"
+	tagVMs      = "Sandboxes"
+	tagImages   = "Images"
+	tagPrograms = "Programs"
+	tagEvents   = "Events"
+	tagKeys     = "Keys"
+	tagPorts    = "Ports"
+	tagHouse    = "Server"
 )
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, relayRoutes, authRoutes, healthRoutes, docRoutes)
+	return slices.Concat(vmRoutes, execRoutes, processRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, relayRoutes, authRoutes, healthRoutes, docRoutes, pageRoutes)
 }
