@@ -182,7 +182,7 @@ if (has["/api/vms/{id}/files"])
   await step("files", async () => {
     for (const part of files.split("/").filter(Boolean)) await page.locator(".files .entry").filter({ has: page.getByText(part, { exact: true }) }).click();
     await page.getByRole("button", { name: "README.md", exact: true }).waitFor();
-    await page.getByRole("button", { name: "<b onclick=x>&amp;.txt" }).waitFor();
+    await page.getByRole("button", { name: "<b onclick=x>&amp;.txt", exact: true }).waitFor();
     await picture("details");
     await page.getByRole("button", { name: "notes.txt", exact: true }).click();
     await dialog.getByText("with two lines").waitFor();
@@ -264,7 +264,15 @@ await step("terminal", async () => {
   await page.locator(".xterm-helper-textarea").focus();
   await page.keyboard.type("echo still-$A; stty size\n"); // the same shell, with its variables
   await shows("still-41");
+  await page.keyboard.type("set -- $(stty size); echo wide-$2-end\n");
+  await shows("-end\n");
+  const wide = /wide-(\d+)-end/.exec(await screen())[1];
   await page.setViewportSize({ width: 900, height: 500 });
+  await page.waitForTimeout(300);
+  await page.keyboard.type("set -- $(stty size); echo narrow-$2-end\n");
+  await shows("narrow-1"); // of three digits
+  const narrow = /narrow-(\d+)-end/.exec(await screen())[1];
+  check(Number(narrow) < Number(wide), `the guest knows the new width: ${wide}, ${narrow}`);
   await page.keyboard.type("exit 3\n");
   await page.getByText("exit code 3").waitFor();
   await picture("terminal-ended");

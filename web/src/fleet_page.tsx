@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { act, can, items, nameOf, remove } from "./actions.ts";
 import { CreateDialog } from "./create.tsx";
 import { fleet, newest, now } from "./fleet.ts";
-import { brief, date, mib, shortDigest } from "./format.ts";
+import { brief, date, mib, shortDigest, shortImage } from "./format.ts";
 import { Icon } from "./icons.tsx";
 import { MenuButton } from "./menu.tsx";
 import { detailsOf, terminalOf } from "./router.ts";
@@ -168,7 +168,7 @@ const Row = memo(function Row({ sb }: { sb: Sandbox }) {
         {sb.name && <span class="mono dim id">{sb.id.slice(0, 8)}</span>}
       </td>
       <td><Status sb={sb} /></td>
-      <td class="cut" title={sb.image + (sb.digest ? "\n" + shortDigest(sb.digest) : "")}>{sb.image}</td>
+      <td class="cut" title={sb.image + (sb.digest ? "\n" + shortDigest(sb.digest) : "")}>{shortImage(sb.image)}</td>
       <td class="num">{sb.vcpu}</td>
       <td class="num">{mib(sb.mem_mib)}</td>
       <td class="num" title={date(sb.created_at * 1000)}><Age since={sb.created_at} /></td>

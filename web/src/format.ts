@@ -63,3 +63,6 @@ export function parseObject(text: string): Record<string, unknown> {
 
 /** A digest as far as anyone reads it. */
 export const shortDigest = (d: string) => d.replace(/^sha256:/, "").slice(0, 12);
+
+/** An image's name without what Docker's registry takes for granted. */
+export const shortImage = (name: string) => name.replace(/^(index\.)?docker\.io\/(library\/)?/, "");
