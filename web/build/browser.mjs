@@ -218,7 +218,7 @@ if (has["/api/vms/{id}/file"])
     check(links.every((p) => p === "https:" || p === "http:"), "links lead to the web: " + links);
     await picture("markdown");
     await page.getByRole("link", { name: "another page" }).click();
-    await page.getByRole("heading", { name: "More" }).waitFor();
+    await page.getByRole("heading", { name: "More", exact: true }).waitFor();
   });
 
 for (const tab of ["Processes", "Console", "Events"])

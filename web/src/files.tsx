@@ -11,6 +11,8 @@ import { attempt, Button, confirm, Empty, Problem, prompt, tell } from "./ui.tsx
 import { uploadAll, Uploads } from "./upload.tsx";
 import { Viewer } from "./viewer.tsx";
 
+const atOnce = 1000; // rows
+
 // Where one was in each sandbox; a tab and back, and one is there again.
 const places = signal<Record<string, string>>({});
 
@@ -24,13 +26,20 @@ export function Files({ sb }: { sb: Sandbox }) {
   const [viewing, setViewing] = useState<Entry>();
   const [over, setOver] = useState(false);
   const input = useRef<HTMLInputElement>(null);
+  const panel = useRef<HTMLDivElement>(null);
   const newest = useRef(0);
+  const [rows, setRows] = useState(atOnce);
 
   const load = async () => {
     const mine = ++newest.current;
     try {
       const answer = await get<{ files: Entry[] }>(vm(sb.id, "/files", { path }));
-      if (mine === newest.current) setState({ path, list: answer.files.sort(order) });
+      if (mine !== newest.current) return;
+      if (path !== state.path) {
+        setRows(atOnce);
+        if (panel.current!.getBoundingClientRect().top < 0) panel.current!.scrollIntoView();
+      }
+      setState({ path, list: answer.files.sort(order) });
     } catch (error) {
       if (mine === newest.current) setState({ path, error });
     }
@@ -71,7 +80,7 @@ export function Files({ sb }: { sb: Sandbox }) {
   ];
   const { list, error } = state;
   return (
-    <div class={"panel drop" + (over ? " over" : "")}
+    <div ref={panel} class={"panel drop" + (over ? " over" : "")}
       onDragOver={(e) => (e.preventDefault(), setOver(true))} onDragLeave={(e) => e.currentTarget.contains(e.relatedTarget as Node) || setOver(false)} onDrop={drop}>
       <div class="bar inner">
         <Crumbs path={path} go={go} />
@@ -92,7 +101,7 @@ export function Files({ sb }: { sb: Sandbox }) {
           <table class={"files" + (state.path === path ? "" : " old")}>
             <thead><tr><th>Name</th><th class="num w-size">Size</th><th class="w-date">Changed</th><th class="w-actions"><span class="hidden">Actions</span></th></tr></thead>
             <tbody>
-              {list.map((e) => (
+              {list.slice(0, rows).map((e) => (
                 <tr key={e.name}>
                   <td class="name cut"><Name e={e} open={() => (e.is_dir ? go(e.path) : setViewing(e))} /></td>
                   <td class="num">{e.is_file ? bytes(e.size) : ""}</td>
@@ -102,6 +111,7 @@ export function Files({ sb }: { sb: Sandbox }) {
               ))}
             </tbody>
           </table>
+          {list.length > rows && <Empty title={`${list.length - rows} more`}><Button onClick={() => setRows(rows + atOnce)}>Show more</Button></Empty>}
         </div>
       )}
       {viewing && <Viewer id={sb.id} entry={viewing} onClose={() => setViewing(undefined)} />}
