@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 
@@ -167,12 +168,14 @@ func (s *Server) writeProcess(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	buf := make([]byte, inputPiece)
+	written := false
 	for {
 		n, rerr := io.ReadFull(r.Body, buf)
 		if n > 0 {
 			if err := p.Write(r.Context(), buf[:n]); err != nil {
 				return err
 			}
+			written = true
 		}
 		if rerr == io.EOF || rerr == io.ErrUnexpectedEOF && n < len(buf) {
 			break
@@ -182,7 +185,8 @@ func (s *Server) writeProcess(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if end {
-		if err := p.CloseStdin(r.Context()); err != nil {
+		// One that has ended because of what it read has no input to be closed.
+		if err := p.CloseStdin(r.Context()); err != nil && !(written && errors.Is(err, bandsox.ErrConflict)) {
 			return err
 		}
 	}

@@ -66,7 +66,11 @@ func New(o Options) (*Server, error) {
 	s.domain = cmp.Or(o.Domain, "localhost")
 	s.guests = s.guestTransport()
 	o.Guard.Guest = func(host string) bool { _, _, ok := guestHost(host, s.domain); return ok }
-	o.Guard.WriteError = func(w http.ResponseWriter, _ *http.Request, err error) { s.writeError(w, err, nil) }
+	o.Guard.WriteError = func(w http.ResponseWriter, r *http.Request, err error) {
+		if !refuseSocket(w, r, err) {
+			s.writeError(w, err, nil)
+		}
+	}
 	guard, err := auth.NewGuard(o.Auth, o.Guard)
 	if err != nil {
 		return nil, err

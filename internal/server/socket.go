@@ -80,6 +80,19 @@ func accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	return conn, nil
 }
 
+// refuseSocket closes the WebSocket of a caller who isn't known, as the
+// reference does: a browser shows a page no more than that code. It reports
+// whether that was the answer.
+func refuseSocket(w http.ResponseWriter, r *http.Request, err error) bool {
+	if wire.CodeOf(err) != wire.Unauthorized || !auth.IsWebSocket(r) || !strings.HasPrefix(r.URL.Path, "/api/vms/") {
+		return false
+	}
+	if conn, err := accept(w, r); err == nil {
+		_ = conn.Close(auth.CloseUnauthorized, "Unauthorized")
+	}
+	return true
+}
+
 // begun is an answer without the text that Accept writes beside its error.
 type begun struct{ http.ResponseWriter }
 
@@ -156,6 +169,9 @@ func (k *socket) rest() {
 	}
 }
 
+// socketRoute has errors worded as those of other routes about a sandbox.
+var socketRoute = route{path: "/api/vms/{id}"}
+
 // finish says how the program ended, and closes the socket.
 func (k *socket) finish(err error) {
 	k.rest()
@@ -176,7 +192,7 @@ func (k *socket) tell(kind string, err error) error {
 	if !k.told {
 		return nil
 	}
-	e := k.s.asStatus(err, nil)
+	e := k.s.asStatus(err, &socketRoute)
 	return k.frame(api.ErrorFrame{Type: kind, Text: e.Detail.String(), Code: e.Code, Hint: e.Hint, Op: e.Op, ID: e.ID})
 }
 
@@ -188,7 +204,7 @@ func (k *socket) refuse(err error, reason string) {
 		code, reason = api.CloseNotHere, ""
 	}
 	_ = k.tell("error", err)
-	_ = k.conn.Close(websocket.StatusCode(code), shortened(reason+k.s.asStatus(err, nil).Detail.String()))
+	_ = k.conn.Close(websocket.StatusCode(code), shortened(reason+k.s.asStatus(err, &socketRoute).Detail.String()))
 }
 
 // shortened is a reason that fits into the frame that closes a socket.
