@@ -151,6 +151,9 @@ func pickDriver(cfg Config) (vm.Driver, error) {
 // Storage is the state directory.
 func (m *Manager) Storage() string { return m.store.Dir() }
 
+// Driver is the name of what runs the machines.
+func (m *Manager) Driver() string { return m.driver.Name() }
+
 // Close gives the state directory up. Machines go on running; another manager
 // finds them again. It waits for what the timekeeper has begun.
 func (m *Manager) Close() error {

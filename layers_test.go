@@ -26,7 +26,9 @@ type edge struct{ from, to, why string }
 var edges = []edge{
 	{"cmd/bandsox", ".", "the command line uses the library as anyone would"},
 	{"cmd/bandsox", "internal/auth", "keys are made before there is a server, and when none answers"},
-	{"cmd/bandsox", "internal/store", "names the auth file, and the directory it is in by default"},
+	{"cmd/bandsox", "internal/server", "serves the library"},
+	{"cmd/bandsox", "internal/store", "names the auth file and the server's, and the directory they are in by default"},
+	{"cmd/bandsox", "client", "asks whether a server answers"},
 	{"cmd/bandsox-agent", "internal/agent/guest", "the program around the guest's side"},
 	{"examples/try", ".", "what make try runs is an example first"},
 	{"bench", ".", "what is measured is what users call"},

@@ -95,7 +95,7 @@ container image, with its own kernel, to run code in that you don't trust.
 		newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newKill(a), newRemove(a),
 		newUpdate(a), newRename(a), newWait(a),
 		newEvents(a), newStats(a), newPython(a),
-		newImage(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
+		newImage(a), newServe(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
 	)
 	return root
 }
@@ -128,23 +128,32 @@ func (a *app) setLog() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 }
 
-// open opens the manager with the global flags. The caller closes it.
-func (a *app) open(ctx context.Context) (*bandsox.Manager, error) {
+// config is what the global flags make of a manager.
+func (a *app) config() (cfg bandsox.Config, err error) {
 	mirrors, err := parseMirrors(a.mirrors)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
 	overcommit := 0.0
 	if a.memory != "" {
 		if overcommit, err = strconv.ParseFloat(a.memory, 64); err != nil || !(overcommit > 0) {
-			return nil, usageError("--mem-overcommit %q: must be a number above 0", a.memory)
+			return cfg, usageError("--mem-overcommit %q: must be a number above 0", a.memory)
 		}
 	}
-	cfg := bandsox.Config{
+	return bandsox.Config{
 		MemoryOvercommit: overcommit,
-		Storage:          a.storage, Shared: true, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
-		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles, Stdin: os.Stdin},
+		Storage:          a.storage, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
+		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles},
+	}, nil
+}
+
+// open opens the manager with the global flags. The caller closes it.
+func (a *app) open(ctx context.Context) (*bandsox.Manager, error) {
+	cfg, err := a.config()
+	if err != nil {
+		return nil, err
 	}
+	cfg.Shared, cfg.Images.Stdin = true, os.Stdin
 	if !a.quiet {
 		a.bars = newProgress(os.Stderr)
 		cfg.Progress = a.bars.update

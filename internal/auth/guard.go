@@ -119,7 +119,7 @@ func (g *Guard) identify(r *http.Request) (who Identity, hint string, err error)
 	}
 	if snap == nil {
 		who = administrator(Anonymous)
-		if !g.o.Insecure && !fromHere(r) {
+		if !g.o.Insecure && !FromHere(r) {
 			return Identity{}, "", wire.Errorf(wire.Denied, "there are no keys, so only this machine may call").
 				WithHint("on the server: bandsox auth init; or serve with --insecure")
 		}

@@ -19,9 +19,9 @@ func address(r *http.Request) netip.Addr {
 	return a.Addr().Unmap()
 }
 
-// fromHere reports whether a request was made on this machine: a proxy's is not
+// FromHere reports whether a request was made on this machine: a proxy's is not
 // when it says that it only passes it on.
-func fromHere(r *http.Request) bool {
+func FromHere(r *http.Request) bool {
 	if !address(r).IsLoopback() || r.Header.Get("Forwarded") != "" {
 		return false
 	}

@@ -125,6 +125,7 @@ func (c *Certificate) good(hosts []string, now time.Time) bool {
 		return false
 	}
 	for _, h := range hosts {
+		h = strings.Replace(h, "*", "any", 1)
 		if leaf.VerifyHostname(h) != nil {
 			return false
 		}

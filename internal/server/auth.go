@@ -25,6 +25,7 @@ var authRoutes = []route{
 	{method: "GET", path: "/api/auth/keys", need: auth.NeedAdmin, tag: tagKeys, summary: "List the API keys, not the keys themselves", do: call((*Server).listKeys)},
 	{method: "POST", path: "/api/auth/keys", need: auth.NeedAdmin, tag: tagKeys, summary: "Make an API key and show it once", do: call((*Server).createKey)},
 	{method: "DELETE", path: "/api/auth/keys/{key}", need: auth.NeedAdmin, tag: tagKeys, summary: "Take a key's rights away", do: call((*Server).revokeKey)},
+	{method: "GET", path: "/api/audit", need: auth.NeedAdmin, tag: tagKeys, summary: "Who changed what, and who was refused, the newest first", do: call((*Server).listAudit)},
 }
 
 // Exchange gives a typed handler the request and the answer behind its values.

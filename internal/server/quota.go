@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/bandsox/bandsox"
 	"github.com/bandsox/bandsox/internal/auth"
@@ -97,7 +98,10 @@ func (s *Server) make(ctx context.Context, o bandsox.CreateOptions) (sb *bandsox
 		}
 		defer func() { done(sb) }()
 	}
-	return s.m.Create(ctx, o)
+	began := time.Now()
+	sb, err = s.m.Create(ctx, o)
+	s.figures.created(ctx, sb, time.Since(began), err)
+	return sb, err
 }
 
 // hostImages are the beginnings of the references that name files of this host.

@@ -116,6 +116,7 @@ func (rt route) operation() huma.Operation {
 	return huma.Operation{
 		OperationID: operationID(rt.method, rt.path), Method: rt.method, Path: humaPath(rt.path), Summary: rt.summary, Description: rt.about,
 		Tags: []string{rt.tag}, Metadata: map[string]any{routeKey: rt}, Hidden: rt.hidden, MaxBodyBytes: maxJSONBody,
+		BodyReadTimeout: -1, // pace bounds it
 	}
 }
 
@@ -145,7 +146,11 @@ func (s *Server) handle(rt route, h http.Handler) {
 	if strings.Contains(rt.path, "/{id}") {
 		sandbox = s.sandboxID
 	}
-	s.mux.Handle(rt.method+" "+rt.path, s.guard.Require(rt.need, sandbox, h))
+	wait := patience
+	if _, ok := rt.do.(raw); ok {
+		wait = streamPatience
+	}
+	s.mux.Handle(rt.method+" "+rt.path, s.figures.count(rt, s.guard.Require(rt.need, sandbox, pace(wait, h))))
 }
 
 // adapter is how huma's handlers get there.

@@ -31,6 +31,7 @@ type Options struct {
 	// The default is localhost, whose names browsers look up nowhere.
 	Domain string
 	Log    *slog.Logger // default: slog.Default()
+	Audit  string       // the file to write down in who did what; "": it isn't
 }
 
 // Server answers the requests of one manager's users.
@@ -42,11 +43,16 @@ type Server struct {
 	log     *slog.Logger
 	started time.Time
 
-	quotas quotas
-	hooks  *webhooks
-	domain string
-	guests *http.Transport // to servers in guests
-	proxy  http.Handler    // of /proxy/…
+	proxied bool // every request may come from elsewhere, through a proxy
+
+	quotas  quotas
+	hooks   *webhooks
+	traffic traffic
+	figures *figures
+	audit   *audit
+	domain  string
+	guests  *http.Transport // to servers in guests
+	proxy   http.Handler    // of /proxy/…
 
 	api    huma.API
 	routes []route
@@ -62,7 +68,12 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(), mux: http.NewServeMux()}
+	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(), mux: http.NewServeMux(),
+		proxied: o.Guard.Secure, figures: newFigures()}
+	s.traffic.last = s.started
+	if o.Guard.Local == nil {
+		o.Guard.Local = fromSocket
+	}
 	s.domain = cmp.Or(o.Domain, "localhost")
 	s.guests = s.guestTransport()
 	o.Guard.Guest = func(host string) bool { _, _, ok := guestHost(host, s.domain); return ok }
@@ -71,21 +82,26 @@ func New(o Options) (*Server, error) {
 			s.writeError(w, err, nil)
 		}
 	}
-	guard, err := auth.NewGuard(o.Auth, o.Guard)
-	if err != nil {
+	var err error
+	if s.audit, err = openAudit(o.Audit, o.Log); err != nil {
 		return nil, err
 	}
-	s.guard = guard
+	if s.audit != nil && o.Guard.Audit == nil {
+		o.Guard.Audit = s.audit.note
+	}
+	if s.guard, err = auth.NewGuard(o.Auth, o.Guard); err != nil {
+		return nil, errors.Join(err, s.audit.close())
+	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if s.hooks, err = openWebhooks(s.closing, o.Manager, o.Webhooks); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.audit.close())
 	}
 	s.api = huma.NewAPI(openAPI(o.Version), adapter{s})
 	s.routes = routes()
 	for _, rt := range s.routes {
 		s.add(rt)
 	}
-	s.root = auth.Headers(pagePolicy, guard.Authenticate(http.HandlerFunc(s.serve)))
+	s.root = auth.Headers(pagePolicy, s.guard.Authenticate(http.HandlerFunc(s.serve)))
 	return s, nil
 }
 
@@ -95,7 +111,10 @@ const pagePolicy = "default-src 'self'; img-src 'self' data:; style-src 'self'; 
 	"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // ServeHTTP answers a request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.root.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.traffic.enter(r)()
+	s.root.ServeHTTP(w, r)
+}
 
 // serve finds the route. What there is no route for is answered as everything
 // else is: ServeMux's own answers are no JSON.
@@ -113,6 +132,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r) // which sets the path's values
 		return
 	}
+	s.figures.lost()
 	var probe statusProbe
 	h.ServeHTTP(&probe, r)
 	if allow := probe.Header().Get("Allow"); probe.status == http.StatusMethodNotAllowed {
@@ -150,7 +170,7 @@ func (s *Server) EndStreams() { s.close() }
 func (s *Server) Close() error {
 	s.close()
 	s.guests.CloseIdleConnections()
-	return errors.Join(s.hooks.close(), s.guard.Close())
+	return errors.Join(s.hooks.close(), s.guard.Close(), s.audit.close())
 }
 
 // sandbox finds the one that a request's path names.

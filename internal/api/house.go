@@ -1,0 +1,15 @@
+package api
+
+// Version is what a server is.
+type Version struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	Arch    string `json:"arch"`
+	Driver  string `json:"driver" doc:"What runs the machines"`
+}
+
+// Ready says that a server can work.
+type Ready struct {
+	Status    string `json:"status"`
+	FreeBytes int64  `json:"free_bytes" doc:"Room in the state directory"`
+}
