@@ -11,6 +11,7 @@ var tags = []*huma.Tag{
 	{Name: tagVMs, Description: "MicroVMs made from container images."},
 	{Name: tagImages, Description: "The local store of images that sandboxes are made from."},
 	{Name: tagPrograms, Description: "Programs in sandboxes, and their input and output."},
+	{Name: tagFiles, Description: "Files in sandboxes. " + filesAbout},
 	{Name: tagEvents, Description: "What happens."},
 	{Name: tagPorts, Description: "Servers in sandboxes. " + portsAbout},
 	{Name: tagKeys, Description: "Who may do what."},
@@ -21,6 +22,7 @@ const (
 	tagVMs      = "Sandboxes"
 	tagImages   = "Images"
 	tagPrograms = "Programs"
+	tagFiles    = "Files"
 	tagEvents   = "Events"
 	tagKeys     = "Keys"
 	tagPorts    = "Ports"
@@ -29,5 +31,5 @@ const (
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes, execRoutes, processRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, relayRoutes, authRoutes, healthRoutes, docRoutes, pageRoutes)
+	return slices.Concat(vmRoutes, execRoutes, processRoutes, fileRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, relayRoutes, authRoutes, healthRoutes, docRoutes, pageRoutes)
 }
