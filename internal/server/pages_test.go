@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -109,10 +108,11 @@ func TestBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	image := vmtest.Image(t)
+	const files = "/srv/project"
 	for _, h := range []*house{open, locked} {
-		h.create(bandsox.CreateOptions{Image: image, Name: "web-1", Labels: map[string]string{"team": "search", "env": "prod"}, Metadata: map[string]any{"owner": "ada"}})
+		sb := h.create(bandsox.CreateOptions{Image: image, Name: "web-1", Labels: map[string]string{"team": "search", "env": "prod"}, Metadata: map[string]any{"owner": "ada"}})
+		guestFiles(t, sb, files)
 	}
-	files := guestFiles(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "browser.mjs", open.URL, locked.URL, image, files, chromium)
@@ -125,23 +125,17 @@ func TestBrowser(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// guestFiles makes what the browser finds in a sandbox. The fake's guests have
-// the host's files.
-func guestFiles(t *testing.T) string {
-	dir := t.TempDir()
+// guestFiles makes what the browser finds in a sandbox.
+func guestFiles(t *testing.T, sb *bandsox.Sandbox, dir string) {
+	t.Helper()
 	for name, text := range map[string]string{
 		"README.md":              "# A guest's words\n\nSome **bold** text, `code`, [a link](https://example.org/), [another page](docs/more.md).\n\n- [x] done\n- [ ] not yet\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n```sh\necho hello\n```\n\n> quoted\n\n<script>window.hacked = 1</script>\n<img src=x onerror=\"window.hacked = 1\">\n\n[bad](javascript:window.hacked=1) [bad2](java&#x73;cript:window.hacked=1) [bad3](data:text/html,x)\n\n![far](https://example.org/x.png)\n",
 		"notes.txt":              "plain text\nwith two lines\n",
 		"<b onclick=x>&amp;.txt": "a name that is no HTML\n",
 		"docs/more.md":           "# More\n",
 	} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		if err := sb.WriteFile(t.Context(), dir+"/"+name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir
 }
