@@ -5,7 +5,7 @@ import { bytes, duration, mib } from "./format.ts";
 import { usePoll } from "./poll.ts";
 import type { Sandbox, Stats } from "./types.ts";
 
-const kept = 120;
+const kept = 60;
 
 export function Figures({ sb }: { sb: Sandbox }) {
   const lives = sb.status === "running" || sb.status === "paused";
