@@ -49,7 +49,9 @@ var edges = []edge{
 	{".", "internal/wire", "the library's types are the wire's types: no second model"},
 
 	{"client", ".", "the client has the library's types and errors"},
+	{"client", "internal/agent", "trees of files are packed and unpacked here, server or guest, with one set of checks"},
 	{"client", "internal/api", "the bodies that it writes and reads"},
+	{"client", "internal/transfer", "files are read and copied as the library does"},
 	{"client", "internal/wire", "errors with a code and a hint"},
 	{"internal/api", ".", "what a request asks for is what the library is asked for"},
 	{"internal/api", "internal/wire", "errors with a code and a hint"},

@@ -149,6 +149,16 @@ func (c *Client) call(ctx context.Context, op, id, method, path string, query ur
 // send sends a request and returns the answer, whose body its caller closes,
 // if it is a success.
 func (c *Client) send(ctx context.Context, op, id, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
+	resp, err := c.exchange(ctx, op, id, method, path, query, body, header)
+	if err != nil || resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	return nil, answerError(op, id, resp)
+}
+
+// exchange is send that returns any answer.
+func (c *Client) exchange(ctx context.Context, op, id, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.url(path, query), body)
 	if err != nil {
 		return nil, failure(op, id, wire.Errorf(wire.Invalid, "%w", err))
@@ -161,11 +171,7 @@ func (c *Client) send(ctx context.Context, op, id, method, path string, query ur
 	if err != nil {
 		return nil, failure(op, id, ctxOr(ctx, c.unreachable(err)))
 	}
-	if resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	return nil, answerError(op, id, resp)
+	return resp, nil
 }
 
 func (c *Client) url(path string, query url.Values) string {

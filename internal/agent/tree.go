@@ -27,7 +27,8 @@ type Tree struct {
 
 	finish  func() error // says whether all of it was sent as it is
 	close   func() error
-	local   bool // a Source's, whose finish only warns
+	first   *wire.Entry // seen already: the next one
+	local   bool        // a Source's, whose finish only warns
 	r       *wire.TreeReader
 	limits  Limits
 	entries int64
@@ -79,6 +80,10 @@ func treePiece(ctx context.Context, st *wire.Stream) ([]byte, error) {
 // was all. If some of it could not be copied as it was, then the last error
 // is what the guest said of that, of code conflict, in place of io.EOF.
 func (t *Tree) Next() (*wire.Entry, error) {
+	if e := t.first; e != nil {
+		t.first = nil
+		return e, nil
+	}
 	e, err := t.r.Next()
 	if err == io.EOF {
 		t.ended = true

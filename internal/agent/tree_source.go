@@ -42,3 +42,20 @@ func (s *Source) Tree(limits Limits) *Tree {
 	})
 	return t
 }
+
+// Ended reports whether all of the tree has come: an error after that only
+// warns.
+func (t *Tree) Ended() bool { return t.ended }
+
+// NeedDir fails unless the tree's root is a directory.
+func (t *Tree) NeedDir() error {
+	e, err := t.Next()
+	switch {
+	case err == io.EOF, err == nil && (e.Path != "." || e.Type != wire.EntryDir):
+		return wire.Errorf(wire.Invalid, "it is not a directory")
+	case err != nil:
+		return err
+	}
+	t.first = e
+	return nil
+}

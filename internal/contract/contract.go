@@ -46,6 +46,7 @@ type Box interface {
 	Stats(ctx context.Context) (bandsox.Stats, error)
 	Wait(ctx context.Context, state bandsox.State) error
 	Console(ctx context.Context) (io.ReadCloser, error)
+	Files
 	Programs
 }
 
@@ -53,6 +54,8 @@ type Box interface {
 func Run(t *testing.T, open func(t *testing.T) House) {
 	for name, scenario := range map[string]func(*testing.T, House){
 		"Life": life, "Names": names, "Lists": lists, "Refusals": refusals, "Updates": updates, "Waits": waits,
+		"FilesRead": filesRead, "FilesWrite": filesWrite, "FilesTransfer": filesTransfer, "FilesTrees": filesTrees,
+		"FilesNames": filesNames, "FilesLook": filesLook, "FilesChange": filesChange,
 		"Exec": execs, "ExecEnds": execEnds, "ExecBytes": execBytes, "ExecCancels": execCancels, "Runs": runs,
 		"Processes": processes, "Viewers": viewers, "Attaches": attaches, "Python": pythons,
 		"Events": events, "Images": images, "Cleanup": cleanup,

@@ -40,19 +40,26 @@ func (s *Server) getTree(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	told := takesTrailers(r)
+	if told {
+		w.Header().Set("Trailer", api.ErrorTrailer)
+	}
 	out := &archive{w: w, name: path.Base(path.Join("/", name)) + ".tar", zip: zip}
 	err = sb.Tar(r.Context(), name, out, o)
 	if cerr := out.close(); err == nil {
 		err = cerr
 	}
+	if err != nil && !out.begun {
+		w.Header().Del("Trailer")
+	}
 	if err == nil || !out.begun {
 		return err
 	}
-	if takesTrailers(r) {
-		w.Header().Set(http.TrailerPrefix+api.ErrorTrailer, api.HeaderJSON(s.asStatus(err, nil)))
+	if told {
+		w.Header().Set(api.ErrorTrailer, api.HeaderJSON(s.asStatus(err, nil)))
 		return nil
 	}
-	if whole := errors.Is(err, bandsox.ErrConflict); whole {
+	if errors.Is(err, bandsox.ErrConflict) { // a warning
 		s.log.Warn("tree sent, but not as it was", "id", sb.ID(), "path", name, "err", err)
 		return nil
 	}

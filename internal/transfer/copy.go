@@ -70,14 +70,13 @@ func (s *Side) upload(ctx context.Context, local, path string, o Options) (t Res
 		t.Bytes, err = s.Remote.Write(ctx, w, io.TeeReader(f, m))
 	} else {
 		w.Partial = partialKey(local, fi.Size(), fi.ModTime(), inodeOf(fi))
-		_, err = s.Remote.Resume(ctx, w, func(have int64) (io.Reader, error) {
+		t.Bytes, err = s.Remote.Resume(ctx, w, func(have int64) (io.Reader, error) {
 			if have > fi.Size() {
 				return nil, wire.Errorf(wire.Conflict, "the guest has %d bytes of a file of %d", have, fi.Size())
 			}
 			t.Resumed, m.done = have, have
 			return io.TeeReader(f, m), m.skip(f, have)
 		})
-		t.Bytes = m.done
 	}
 	if err == nil {
 		t.SHA256 = m.sum()
