@@ -97,6 +97,7 @@ var testEdges = []edge{
 	{"internal/server", "internal/vm/vmtest", "a server needs a manager, and that machines"},
 	{"internal/vm/qemu", "internal/vm/vmtest", "the driver is held to the contract"},
 	{".", "internal/vm/vmtest", "the library runs on the process fake where there is no VM"},
+	{"internal/image", "internal/vm/vmtest", "starts a docker daemon, as others' tests do"},
 	{"internal/agent", "internal/agent/guest", "both sides of the protocol against each other"},
 }
 

@@ -28,7 +28,7 @@ const (
 	dockerAskTimeout  = 10 * time.Second
 )
 
-// docker speaks the two calls that are needed of docker's HTTP API. The client
+// docker speaks the few calls that are needed of docker's HTTP API. The client
 // library for them would bring 17 modules.
 type docker struct {
 	http *http.Client
@@ -154,16 +154,22 @@ func (d *docker) get(ctx context.Context, id, verb string) (*http.Response, erro
 		return resp, nil
 	}
 	defer resp.Body.Close()
+	said := refusal(resp)
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, wire.Errorf(wire.NotFound, "docker daemon at %q: %s", d.host, said).
+			WithHint("docker pull %s", id)
+	}
+	return nil, wire.Errorf(wire.Unavailable, "docker daemon at %q: %s", d.host, said)
+}
+
+// refusal is what the daemon says where it does not do what it was asked for.
+func refusal(resp *http.Response) string {
 	var said struct{ Message string }
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if json.Unmarshal(b, &said); said.Message == "" {
 		said.Message = resp.Status
 	}
-	if resp.StatusCode == http.StatusNotFound {
-		return nil, wire.Errorf(wire.NotFound, "docker daemon at %q: %s", d.host, said.Message).
-			WithHint("docker pull %s", id)
-	}
-	return nil, wire.Errorf(wire.Unavailable, "docker daemon at %q: %s", d.host, said.Message)
+	return said.Message
 }
 
 func (d *docker) unreachable(err error) error {

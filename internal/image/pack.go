@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -29,17 +30,14 @@ func packDir(ctx context.Context, dir string, w io.Writer, lim Limits) (int64, e
 		return 0, fileError("reading directory", dir, err)
 	}
 	out := bufio.NewWriterSize(w, 256<<10)
-	p := &packer{
-		ctx: ctx, tw: tar.NewWriter(out), dir: dir, budget: &budget{lim: lim},
-		first: map[inodeID]string{}, buf: make([]byte, 128<<10),
-	}
+	p := newPacker(ctx, dir, out, lim)
 	var st unix.Stat_t
 	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
 		root.Close()
 		return 0, fileError("reading directory", dir, err)
 	}
 	p.device = uint64(st.Dev)
-	if err := p.directory(root, "", &st); err != nil {
+	if err := p.directory(root, "", &st, true); err != nil {
 		return 0, err
 	}
 	if err := p.tw.Close(); err != nil {
@@ -58,16 +56,26 @@ type packer struct {
 	budget *budget
 	first  map[inodeID]string // files with several names, by their first
 	buf    []byte
+	picks  *picker // what a build is given of the directory; nil: all, for an image
 }
 
-// directory writes d, which it closes, and all in it. name is d's path with a
-// slash at its end, or "" for the root.
-func (p *packer) directory(d *os.File, name string, st *unix.Stat_t) error {
-	defer d.Close()
-	if err := p.header(tar.TypeDir, name+".", d, ".", st, 0); err != nil {
-		return err
+func newPacker(ctx context.Context, dir string, w io.Writer, lim Limits) *packer {
+	return &packer{
+		ctx: ctx, tw: tar.NewWriter(w), dir: dir, budget: &budget{lim: lim},
+		first: map[inodeID]string{}, buf: make([]byte, 128<<10),
 	}
-	if uint64(st.Dev) != p.device {
+}
+
+// directory writes d, which it closes, if it is picked, and all in it. name is
+// d's path with a slash at its end, or "" for the root.
+func (p *packer) directory(d *os.File, name string, st *unix.Stat_t, picked bool) error {
+	defer d.Close()
+	if picked {
+		if err := p.header(tar.TypeDir, name+".", d, ".", st, 0); err != nil {
+			return err
+		}
+	}
+	if p.picks == nil && uint64(st.Dev) != p.device {
 		return nil
 	}
 	names, err := d.Readdirnames(-1)
@@ -96,6 +104,10 @@ func (p *packer) entry(d *os.File, prefix, base string) error {
 	if kind == unix.S_IFSOCK {
 		return nil // the end of a program that isn't there
 	}
+	picked, below, err := p.picks.pick(name, kind)
+	if err != nil || !picked && !below {
+		return err
+	}
 	if kind != unix.S_IFDIR && st.Nlink > 1 {
 		id := inodeID{uint64(st.Dev), st.Ino}
 		if first, ok := p.first[id]; ok {
@@ -110,7 +122,7 @@ func (p *packer) entry(d *os.File, prefix, base string) error {
 			return p.failed(name, err)
 		}
 		if kind == unix.S_IFDIR {
-			return p.directory(f, name+"/", &st)
+			return p.directory(f, name+"/", &st, picked)
 		}
 		defer f.Close()
 		return p.file(f, d, name, base, &st)
@@ -170,6 +182,10 @@ func (p *packer) header(kind byte, name string, d *os.File, base string, st *uni
 	var err error
 	if m.xattrs, err = xattrs(path); err != nil {
 		return p.failed(name, err)
+	}
+	if p.picks != nil {
+		m.uid, m.gid = 0, 0
+		maps.DeleteFunc(m.xattrs, func(key, _ string) bool { return key != xattrRecord+"security.capability" })
 	}
 	switch kind {
 	case tar.TypeSymlink:
