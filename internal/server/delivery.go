@@ -23,33 +23,48 @@ const (
 	firstPause      = time.Second
 	longestPause    = 5 * time.Minute
 	deliveryTries   = 24 * time.Hour
+	// deliveryGrace is how long an attempt that is under way goes on when the
+	// server ends: one that is cut off has most often been taken, and comes twice.
+	deliveryGrace = 5 * time.Second
 )
 
-// send sends one event until it is taken. It gives up, and says so with false,
-// after a day.
-func (h *webhooks) send(ctx context.Context, w *webhook, e bandsox.Event) bool {
+// send sends one event until it is taken or ctx ends, which is its error. It
+// gives up, and says so, after a day.
+func (h *webhooks) send(ctx context.Context, w *webhook, e bandsox.Event) (dropped bool, err error) {
 	body := api.JSON(e)
 	wait := firstPause
 	for began := time.Now(); ; {
 		err := h.post(ctx, w, e, body)
-		if err == nil || ctx.Err() != nil {
-			return true
+		if err == nil {
+			return false, nil
+		}
+		if ctx.Err() != nil {
+			return false, ctx.Err()
 		}
 		h.mu.Lock()
 		w.Failures++
 		w.Error = err.Error()
 		h.mu.Unlock()
 		if time.Since(began) > deliveryTries {
-			return false
+			return true, nil
 		}
 		pause(ctx, wait)
 		wait = min(2*wait, longestPause)
 	}
 }
 
-// post is one attempt.
+// post is one attempt. It isn't begun when ctx has ended.
 func (h *webhooks) post(ctx context.Context, w *webhook, e bandsox.Event, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	attempt, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		pause(attempt, deliveryGrace)
+		cancel()
+	})()
+	req, err := http.NewRequestWithContext(attempt, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -191,9 +191,11 @@ func (h *webhooks) deliver(ctx context.Context, w *webhook) {
 			if err != nil {
 				break
 			}
-			dropped := w.wants(e) && !h.send(ctx, w, e)
-			if ctx.Err() != nil {
-				return
+			dropped := false
+			if w.wants(e) {
+				if dropped, err = h.send(ctx, w, e); err != nil {
+					return
+				}
 			}
 			h.told(w, e.ID, dropped)
 		}

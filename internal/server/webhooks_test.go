@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/internal/api"
 	"github.com/bandsox/bandsox/internal/auth"
 	"github.com/bandsox/bandsox/internal/server"
 )
@@ -25,12 +26,13 @@ type receiver struct {
 	*httptest.Server
 	mu     sync.Mutex
 	refuse int
-	seen   []string // deliveries, the refused too
+	seen   []string        // deliveries, the refused too
+	taken  map[string]bool // those that were not: one may come twice
 	got    chan bandsox.Event
 }
 
 func newReceiver(t *testing.T, secret func() string) *receiver {
-	r := &receiver{got: make(chan bandsox.Event, 100)}
+	r := &receiver{got: make(chan bandsox.Event, 100), taken: map[string]bool{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		stamp, sum, _ := strings.Cut(strings.TrimPrefix(req.Header.Get("Bandsox-Signature"), "t="), ",v1=")
@@ -44,15 +46,19 @@ func newReceiver(t *testing.T, secret func() string) *receiver {
 			t.Errorf("got %s (%v) as %s", body, err, req.Header.Get("Bandsox-Event"))
 		}
 		r.mu.Lock()
-		r.seen = append(r.seen, req.Header.Get("Bandsox-Delivery"))
-		refused := r.refuse > 0
+		delivery := req.Header.Get("Bandsox-Delivery")
+		r.seen = append(r.seen, delivery)
+		refused, again := r.refuse > 0, r.taken[delivery]
 		r.refuse--
+		r.taken[delivery] = again || !refused
 		r.mu.Unlock()
 		if refused {
 			http.Error(w, "not now", http.StatusInternalServerError)
 			return
 		}
-		r.got <- e
+		if !again {
+			r.got <- e
+		}
 	}))
 	t.Cleanup(r.Close)
 	return r
@@ -135,5 +141,59 @@ func TestWebhooksTellInOrderAndAgain(t *testing.T) {
 	}
 	if got := h.do("DELETE", "/api/webhooks/none", nil); got.status != 404 {
 		t.Errorf("none: %d", got.status)
+	}
+}
+
+// TestWebhookUnderWay: an event that is being sent when the server ends is
+// waited for, and isn't sent again by the next.
+func TestWebhookUnderWay(t *testing.T) {
+	dir := t.TempDir()
+	quiet := slog.New(slog.DiscardHandler)
+	m, err := bandsox.Open(t.Context(), bandsox.Config{Storage: dir, Driver: "process", Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	came, answer := make(chan struct{}), make(chan struct{})
+	r := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		came <- struct{}{}
+		<-answer
+	}))
+	defer r.Close()
+	open := func() *server.Server {
+		s, err := server.New(server.Options{Manager: m, Auth: auth.Open(filepath.Join(dir, "auth.json")), Log: quiet, Webhooks: filepath.Join(dir, "webhooks.json")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	h := &house{Server: httptest.NewServer(s), t: t, m: m}
+	if made := h.do("POST", "/api/webhooks", map[string]any{"url": r.URL, "types": []string{"ready"}}); made.status != 200 {
+		t.Fatalf("%d %s", made.status, made.body)
+	}
+	sb := h.create(bandsox.CreateOptions{})
+	<-came
+	s.EndStreams()
+	close(answer)
+	h.Client().CloseIdleConnections()
+	h.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := sb.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h = &house{Server: httptest.NewServer(open()), t: t, m: m}
+	s = h.Config.Handler.(*server.Server)
+	var list []api.Webhook
+	h.do("GET", "/api/webhooks", nil).json(t, &list)
+	if len(list) != 1 || list[0].Delivered < 2 {
+		t.Errorf("it is to be sent again: %+v", list)
+	}
+	h.Client().CloseIdleConnections()
+	h.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
