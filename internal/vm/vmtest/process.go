@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -181,12 +180,12 @@ func (processDriver) Adopt(_ context.Context, h vm.Handle) (vm.Machine, error) {
 
 func (processDriver) Find(_ context.Context, dir string) ([]vm.Handle, error) {
 	var found []vm.Handle
-	procs, err := filepath.Glob("/proc/[0-9]*/environ")
+	pids, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range procs {
-		env, err := os.ReadFile(path)
+	for _, pid := range pids {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		if err != nil {
 			continue
 		}
@@ -195,7 +194,6 @@ func (processDriver) Find(_ context.Context, dir string) ([]vm.Handle, error) {
 			if !ok || at != dir && !strings.HasPrefix(at, dir+"/") {
 				continue
 			}
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			if start := startTime(pid); start != 0 {
 				found = append(found, vm.Handle{Driver: "process", ID: filepath.Base(filepath.Dir(at)), Dir: at, PID: pid, StartTime: start})
 			}
@@ -305,26 +303,43 @@ func (m *processMachine) Release() error {
 // family is a process and all that came of it.
 func family(pid int) []int {
 	pids := []int{pid}
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for grown := true; grown; {
-		grown = false
-		for _, path := range stats {
-			f := statFields(path)
-			if len(f) < 2 {
-				continue
-			}
-			child, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+	children := map[int][]int{}
+	all, _ := processes()
+	for _, child := range all {
+		if f := statFields(child); len(f) >= 2 {
 			parent, _ := strconv.Atoi(f[1])
-			if slices.Contains(pids, parent) && !slices.Contains(pids, child) {
-				pids, grown = append(pids, child), true
-			}
+			children[parent] = append(children[parent], child)
 		}
+	}
+	for i := 0; i < len(pids); i++ {
+		pids = append(pids, children[pids[i]]...)
 	}
 	return pids
 }
 
+// processes are the ids of all that run. It reads one directory: Glob would read
+// that of each process, which is most of what a test of a manager takes.
+func processes() ([]int, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
 func startTime(pid int) uint64 {
-	f := statFields(fmt.Sprintf("/proc/%d/stat", pid))
+	f := statFields(pid)
 	if len(f) < 20 || f[0] == "Z" {
 		return 0
 	}
@@ -332,9 +347,9 @@ func startTime(pid int) uint64 {
 	return n
 }
 
-// statFields are the fields behind the command's name.
-func statFields(path string) []string {
-	b, err := os.ReadFile(path)
+// statFields are the fields of a process behind its command's name.
+func statFields(pid int) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return nil
 	}
