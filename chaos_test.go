@@ -46,6 +46,7 @@ func chaosFor(t *testing.T) time.Duration {
 // under way. What the next manager finds is true, whole and of use, and in the
 // end nothing is left.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	dir, image := t.TempDir(), testImage(t)
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("BANDSOX_CHAOS_SEED"); s != "" {

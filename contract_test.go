@@ -10,6 +10,7 @@ import (
 
 // TestContract is the suite that the client of a server is held to as well.
 func TestContract(t *testing.T) {
+	t.Parallel()
 	contract.Run(t, func(t *testing.T) contract.House {
 		m, err := bandsox.Open(t.Context(), bandsox.Config{Storage: t.TempDir(), Driver: "process", Log: slog.New(slog.DiscardHandler)})
 		if err != nil {

@@ -122,6 +122,7 @@ func TestUpgrade(t *testing.T) {
 // TestOneOwner: a second manager is refused and told whose the directory is;
 // kill -9 of the owner frees it at once.
 func TestOneOwner(t *testing.T) {
+	t.Parallel()
 	dir, image := t.TempDir(), testImage(t)
 	killDoing(t, "create to stay", "running", dir, image, "")
 	for _, shared := range []bool{false, true} {

@@ -158,6 +158,7 @@ func dying(do, at, dir, image, agent string) *exec.Cmd {
 // TestKilledCreator kills the creating process at every step: the next manager
 // undoes what it did, and a second create of the same name works.
 func TestKilledCreator(t *testing.T) {
+	t.Parallel()
 	image := testImage(t)
 	for _, at := range append(steps, "deleted") {
 		t.Run(at, func(t *testing.T) {

@@ -95,6 +95,7 @@ func TestDoctorRegistry(t *testing.T) {
 
 // A registry that takes the connection and says nothing ends in a warning.
 func TestDoctorSilentRegistry(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

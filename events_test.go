@@ -94,6 +94,7 @@ func TestEventsSayWhyACreateFailed(t *testing.T) {
 // TestEventsAreFollowed has several readers, one of them as another process
 // would read: of another manager.
 func TestEventsAreFollowed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := newSharedManager(t, dir)
 	create(t, m, CreateOptions{})
@@ -149,6 +150,7 @@ func TestEventsFromNow(t *testing.T) {
 }
 
 func TestEventsShowGaps(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	for range 21 {

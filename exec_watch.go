@@ -11,15 +11,18 @@ import (
 // patience is how long a guest that says nothing is borne with. It is the guest
 // that ends a program whose time is over, and tells: one that has halted its own
 // processor does neither, and its machine runs on.
-var patience = struct {
+type patience struct {
 	late   time.Duration // beyond a program's own timeout
 	every  time.Duration // the guest is asked for a sign of life
 	answer time.Duration // it has for that; a host may be very busy
-}{10 * time.Second, 30 * time.Second, 2 * time.Minute}
+}
+
+var usualPatience = patience{late: 10 * time.Second, every: 30 * time.Second, answer: 2 * time.Minute}
 
 // watch waits for the program's end, or for the guest's silence, which it
 // returns as an error, or as late when the program's time is over.
 func (c *Cmd) watch(client *agent.Client, copied <-chan struct{}) (late bool, err error) {
+	patience := c.sb.m.patience
 	var over <-chan time.Time
 	if c.Timeout > 0 {
 		t := time.NewTimer(c.Timeout + patience.late)

@@ -10,11 +10,9 @@ import (
 // TestSilentGuest runs programs in a guest that stops answering: the wait for
 // them ends, by their own timeout or by our patience, and a pause is no silence.
 func TestSilentGuest(t *testing.T) {
-	old := patience
-	t.Cleanup(func() { patience = old })
-	patience.late, patience.every, patience.answer = 300*time.Millisecond, 50*time.Millisecond, 500*time.Millisecond
-
+	t.Parallel() // it waits
 	m := newManager(t, t.TempDir())
+	m.patience = patience{late: 300 * time.Millisecond, every: 50 * time.Millisecond, answer: 500 * time.Millisecond}
 	sb := create(t, m, CreateOptions{})
 	ctx := t.Context()
 	pid := sb.current().Handle().PID
@@ -46,7 +44,7 @@ func TestSilentGuest(t *testing.T) {
 	if err := sb.Pause(ctx); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(4 * patience.answer)
+	time.Sleep(4 * m.patience.answer)
 	if err := sb.Resume(ctx); err != nil {
 		t.Fatal(err)
 	}

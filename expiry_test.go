@@ -55,6 +55,7 @@ func TestTimeToLive(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	image := testImage(t)
 	t.Run("pause, and its next use resumes it", func(t *testing.T) {
@@ -113,6 +114,7 @@ func TestIdle(t *testing.T) {
 
 // TestOverdueAtOpen: the times are in the records, so they go on without a manager.
 func TestOverdueAtOpen(t *testing.T) {
+	t.Parallel()
 	for _, shared := range []bool{false, true} {
 		dir, image := t.TempDir(), testImage(t)
 		opened := func() *Manager {
@@ -152,6 +154,7 @@ func TestOverdueAtOpen(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	one, two := newSharedManager(t, dir), newSharedManager(t, dir)
 	sb := create(t, one, CreateOptions{Name: "box"})

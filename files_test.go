@@ -218,6 +218,7 @@ func TestDownloadGoesOn(t *testing.T) {
 }
 
 func TestCopyTrees(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb, ctx := create(t, m, CreateOptions{}), t.Context()
 	files := fstest.MapFS{"a/b": {Data: []byte("b"), Mode: 0o644}, "c": {Data: []byte("see"), Mode: 0o755}}

@@ -183,6 +183,7 @@ func TestLifeOfASandbox(t *testing.T) {
 }
 
 func TestCommandStreams(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	ctx := t.Context()
@@ -351,6 +352,7 @@ func eventually(t *testing.T, ok func() bool) {
 }
 
 func TestManyCreatesOfOneImageBuildOneBase(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := newManager(t, dir)
 	image := testImage(t)

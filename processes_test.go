@@ -238,6 +238,7 @@ func TestAttachEndsWithItsContext(t *testing.T) {
 // middle of a process's output: what they and the last one had is, put
 // together, every byte once.
 func TestManagerDiesWhileStreaming(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := newManager(t, dir)
 	managersDie(t, m, create(t, m, CreateOptions{}), func() *Manager { return newManager(t, dir) }, "")
@@ -322,6 +323,7 @@ func TestRealManagerDiesWhileStreaming(t *testing.T) {
 // TestBackgroundChildDoesNotHoldTheCommand: the end of a program is the end of
 // its exec, whoever still has its output open.
 func TestBackgroundChildDoesNotHoldTheCommand(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // less than the child lives

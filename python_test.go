@@ -82,6 +82,7 @@ func TestPythonOfAnyLength(t *testing.T) {
 }
 
 func TestPythonTimeout(t *testing.T) {
+	t.Parallel()
 	sb := pythonSandbox(t)
 	r := sb.PythonCapture(t.Context(), "print('begun', flush=True)\nwhile True: pass", PythonOptions{Timeout: 500 * time.Millisecond})
 	if !r.TimedOut || r.Success || r.ExitCode == 0 || !strings.Contains(r.Error, "timed out") {

@@ -172,6 +172,7 @@ func TestCleanupLeavesALinkedKernelsDirectory(t *testing.T) {
 // TestDamagedRecordHidesNoOther: one record that can't be read is no reason to
 // lose the rest, nor to touch its machine.
 func TestDamagedRecordHidesNoOther(t *testing.T) {
+	t.Parallel()
 	dir, image := t.TempDir(), testImage(t)
 	m := newManager(t, dir)
 	good, bad := create(t, m, CreateOptions{Image: image}), create(t, m, CreateOptions{Image: image})

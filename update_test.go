@@ -125,6 +125,7 @@ func TestListFilters(t *testing.T) {
 // TestListPages reads a list page by page while its sandboxes go: each that
 // stays is seen once.
 func TestListPages(t *testing.T) {
+	t.Parallel()
 	for _, shared := range []bool{false, true} {
 		m, err := openFakeWith(t.Context(), Config{Storage: t.TempDir(), Shared: shared})
 		if err != nil {

@@ -59,6 +59,7 @@ const started, exited = "process_started", "process_started, process_exited "
 // TestEndsWithoutAManager: what ended while none ran is told by the next, once
 // however many come after it; what still runs is watched by it.
 func TestEndsWithoutAManager(t *testing.T) {
+	t.Parallel()
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("shared %v", shared), func(t *testing.T) {
 			dir, flags := t.TempDir(), t.TempDir()
@@ -134,6 +135,7 @@ func TestEndsWithoutAManager(t *testing.T) {
 
 // TestKilledBeforeItTold: the next manager tells what a killed one could not.
 func TestKilledBeforeItTold(t *testing.T) {
+	t.Parallel()
 	dir, image := t.TempDir(), testImage(t)
 	killDoing(t, "create to stay", "running", dir, image, "")
 	killDoing(t, "leave", "left", dir, image, "")
@@ -160,6 +162,7 @@ func TestKilledBeforeItTold(t *testing.T) {
 // TestEndsAfterABrokenSession: the manager connects again by itself to hear of
 // the programs that it left running.
 func TestEndsAfterABrokenSession(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	flag := filepath.Join(t.TempDir(), "go")
