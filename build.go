@@ -19,7 +19,7 @@ type BuildOptions struct {
 	Args       map[string]string
 	NoCache    bool      // do every step anew
 	Pull       bool      // look for newer base images
-	Log        io.Writer // what the build says, as it says it; else the end of it is in the error
+	Log        io.Writer // what the build says, as it says it; its end is in the error of one that fails
 }
 
 // Pack returns the build's files as a tar archive, and the Dockerfile's path in

@@ -12,7 +12,7 @@ import (
 
 func newImage(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Aliases: []string{"images"}, Short: "Manage the images of the local store", Args: cobra.NoArgs}
-	cmd.AddCommand(newImagePull(a), newImageList(a), newImageInspect(a), newImageRemove(a), newImagePrune(a))
+	cmd.AddCommand(newImagePull(a), newImageList(a), newImageInspect(a), newImageRemove(a), newImagePrune(a), newImageLoad(a))
 	return cmd
 }
 
@@ -128,6 +128,47 @@ func newImagePrune(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "those with a name too")
+	return cmd
+}
+
+func newImageLoad(a *app) *cobra.Command {
+	var file, tag string
+	var oci bool
+	cmd := &cobra.Command{
+		Use: "load", Short: "Bring the image in an archive, as docker save writes it, into the local store", Args: cobra.NoArgs,
+		Example: `  docker save app | bandsox image load`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in := os.Stdin
+			if file != "" && file != "-" {
+				f, err := os.Open(file)
+				if err != nil {
+					return usageError("-i %s: %w", file, err)
+				}
+				defer f.Close()
+				in = f
+			}
+			ref := "docker-archive:-"
+			if oci {
+				ref = "oci-archive:-"
+			}
+			if tag != "" {
+				ref += ":" + tag
+			}
+			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+				img, err := m.Load(cmd.Context(), ref, in)
+				if err != nil {
+					return err
+				}
+				a.bars.finish()
+				fmt.Printf("%s (%s)\n", img.Digest, bytesText(img.BaseBytes))
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&file, "input", "i", "", "the archive (default standard input)")
+	f.StringVar(&tag, "tag", "", "which image, where the archive holds several")
+	f.BoolVar(&oci, "oci", false, "it is an archive as the OCI has it, as of skopeo's oci-archive:")
 	return cmd
 }
 

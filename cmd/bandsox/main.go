@@ -95,7 +95,7 @@ container image, with its own kernel, to run code in that you don't trust.
 		newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newKill(a), newRemove(a),
 		newUpdate(a), newRename(a), newWait(a),
 		newEvents(a), newStats(a), newPython(a),
-		newImage(a), newServe(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
+		newImage(a), newBuild(a), newServe(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
 	)
 	return root
 }

@@ -34,8 +34,7 @@ const (
 )
 
 // Build has the docker daemon build an image, and returns its id. It ends with
-// ctx. The error of a build that fails has the end of its output, unless Log
-// was given that.
+// ctx. The error of a build that fails has the end of its output.
 //
 // It is the daemon's classic builder, which every daemon has that speaks the
 // API; what only BuildKit knows (RUN --mount, COPY --link) it refuses.
@@ -249,7 +248,6 @@ func (o *buildOutput) say(m buildMessage) error {
 		if _, err := io.WriteString(o.log, text); err != nil {
 			return wire.Errorf(wire.Unavailable, "writing the build's output: %w", err)
 		}
-		return nil
 	}
 	o.end = append(o.end, text...)
 	if len(o.end) > 2*keptBuildOutput {

@@ -107,7 +107,7 @@ func TestRealBuild(t *testing.T) {
 		}
 		var log bytes.Buffer
 		_, err := build(t.Context(), of("FROM base:1\nRUN echo spoken; false\n"), BuildRequest{Log: &log})
-		if err == nil || strings.Contains(err.Error(), "spoken\n") || !strings.Contains(log.String(), "spoken\n") {
+		if err == nil || !strings.Contains(err.Error(), "\nspoken\n") || !strings.Contains(log.String(), "spoken\n") {
 			t.Errorf("got %v and the log %s", err, &log)
 		}
 		if _, err := build(t.Context(), of("FROM nobody.invalid/none\n"), BuildRequest{}); wire.CodeOf(err) != wire.Unavailable {

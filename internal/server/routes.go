@@ -31,5 +31,5 @@ const (
 
 // routes is all there is, by what it is about.
 func routes() []route {
-	return slices.Concat(vmRoutes, execRoutes, processRoutes, fileRoutes, imageRoutes, eventRoutes, webhookRoutes, houseRoutes, relayRoutes, authRoutes, healthRoutes, docRoutes, pageRoutes)
+	return slices.Concat(vmRoutes, execRoutes, processRoutes, fileRoutes, imageRoutes, buildRoutes, eventRoutes, webhookRoutes, houseRoutes, relayRoutes, authRoutes, healthRoutes, docRoutes, pageRoutes)
 }
