@@ -273,7 +273,7 @@ func buildError(said string, output []byte) error {
 	if end := strings.TrimSpace(strings.ToValidUTF8(string(output), "")); end != "" {
 		text += "\n" + end
 	}
-	e := wire.Errorf(code, "building: %s", text)
+	e := wire.Errorf(code, "%s", text)
 	e.Hint = hint
 	return e
 }
