@@ -91,7 +91,10 @@ func unitPath(user bool) (string, error) {
 func (a *app) unitArgs(cmd *cobra.Command, dir store.Layout) []string {
 	args := append([]string{"--storage", dir.Dir()}, a.managerFlags()...)
 	args = append(args, "serve")
-	cmd.LocalNonPersistentFlags().Visit(func(f *pflag.Flag) {
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { // Visit knows nothing of a set made anew
+		if !f.Changed {
+			return
+		}
 		switch f.Name {
 		case "install", "uninstall", "print-unit", "user", "reload", "log-file":
 			return
