@@ -36,6 +36,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	downloadPause = 10 * time.Millisecond
 	goleak.VerifyTestMain(m)
 }
 

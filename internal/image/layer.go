@@ -42,11 +42,11 @@ type layer struct {
 	file *os.File // a remote blob's bytes
 }
 
-// Times a download is tried, and the pause before the second time.
-const (
-	downloadTries = 3
-	downloadPause = 300 * time.Millisecond
-)
+const downloadTries = 3 // times a download is tried
+
+// downloadPause comes before the second try, four times as much before the
+// third. Tests, whose registries have nothing to recover from, shorten it.
+var downloadPause = 300 * time.Millisecond
 
 // fetch downloads a remote blob, if that has not been done.
 func (l *layer) fetch(ctx context.Context) error {
