@@ -261,19 +261,7 @@ func FuzzGuestReadsHost(f *testing.F) {
 					if err != nil {
 						return
 					}
-					wg.Go(func() {
-						defer s.Close()
-						for {
-							kind, p, err := s.Recv()
-							if err == io.EOF {
-								s.CloseSend()
-								return
-							}
-							if err != nil || s.Send(kind, p) != nil {
-								return
-							}
-						}
-					})
+					wg.Go(func() { sendBack(s) })
 				}
 			})
 		}

@@ -117,21 +117,24 @@ func echo(next <-chan *Mux) {
 				if err != nil {
 					return
 				}
-				go func() {
-					defer s.Close()
-					for {
-						kind, p, err := s.Recv()
-						if err == io.EOF {
-							s.CloseSend()
-							return
-						}
-						if err != nil || s.Send(kind, p) != nil {
-							return
-						}
-					}
-				}()
+				go sendBack(s)
 			}
 		}()
+	}
+}
+
+// sendBack sends back what comes on a stream, to its end.
+func sendBack(s *Stream) {
+	defer s.Close()
+	for {
+		kind, p, err := s.Recv()
+		if err == io.EOF {
+			s.CloseSend()
+			return
+		}
+		if err != nil || s.Send(kind, p) != nil {
+			return
+		}
 	}
 }
 
@@ -160,6 +163,7 @@ func halfFrame() []byte {
 }
 
 func TestConnectAfterHalfFrames(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		host, guest []byte // what was written before
@@ -420,6 +424,7 @@ func TestVersionMismatch(t *testing.T) {
 }
 
 func TestConnectGivesUp(t *testing.T) {
+	t.Parallel()
 	a, _ := socketPair(t) // nobody reads
 	ctx, cancel := context.WithTimeout(context.Background(), 600*time.Millisecond)
 	defer cancel()
@@ -439,6 +444,7 @@ func TestConnectGivesUp(t *testing.T) {
 
 // A guest that boots reads a hello that has waited: it is told the time again.
 func TestHelloTimeIsFresh(t *testing.T) {
+	t.Parallel()
 	a, b := socketPair(t)
 	connected := make(chan *Mux, 1)
 	begun := make(chan struct{})

@@ -40,6 +40,7 @@ func pattern(n int) []byte {
 }
 
 func TestUnreadStreamStallsNoOther(t *testing.T) {
+	t.Parallel()
 	host, guest := session(t)
 	want := pattern(8 << 20)
 	type end struct{ h, g *Stream }
@@ -306,6 +307,7 @@ func TestFlush(t *testing.T) {
 
 // A guest that reads nothing blocks nobody beyond their contexts.
 func TestContextsWhenNobodyReads(t *testing.T) {
+	t.Parallel()
 	host, _ := rawGuest(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
