@@ -219,6 +219,7 @@ func TestDialBreaks(t *testing.T) {
 
 // TestDialGivesUp on a server that doesn't accept.
 func TestDialGivesUp(t *testing.T) {
+	t.Parallel()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)

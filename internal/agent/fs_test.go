@@ -139,6 +139,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestManyEntries(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	n := size(8000)
 	os.Mkdir(s.root+"/d", 0o755)

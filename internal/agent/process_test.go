@@ -177,6 +177,7 @@ func TestSignals(t *testing.T) {
 }
 
 func TestTimeoutKillsTheGroup(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	p := begin(t, s, wire.StartRequest{Shell: "sleep 1000 & echo $!; trap '' TERM; sleep 1000", Timeout: 300 * time.Millisecond})
 	var out bytes.Buffer
@@ -240,6 +241,7 @@ func TestTerminalLosesNothing(t *testing.T) {
 // A program left in the background holds the pipes: that must not keep the
 // exec waiting, nor lose what was written, nor kill the program.
 func TestBackground(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	out, _, exit := s.run(t, sh("(while :; do echo x; sleep 0.01; done) & echo $! done; exit 4"))
 	var pid int
@@ -412,6 +414,7 @@ func TestLimit(t *testing.T) {
 }
 
 func TestForgetsTheOldest(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	for range 260 {
 		s.run(t, wire.StartRequest{Argv: []string{"true"}})
@@ -423,6 +426,7 @@ func TestForgetsTheOldest(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	p := begin(t, s, sh("trap 'sleep 0.1; echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"))
 	q := begin(t, s, sh("trap '' TERM; echo ready; while :; do sleep 0.05; done"))

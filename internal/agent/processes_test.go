@@ -63,6 +63,7 @@ func TestListOfLongCommands(t *testing.T) {
 
 // TestFollow lists what ran and runs, and tells of what ends from then on.
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	ctx, cancel := context.WithCancel(context2(t))
 	defer cancel()

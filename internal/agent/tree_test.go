@@ -172,6 +172,7 @@ func (s *service) copyOut(t *testing.T, dir, local string, o agent.ExtractOption
 }
 
 func TestTreeThereAndBack(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	src := t.TempDir()
 	makeTree(t, src)
@@ -240,6 +241,7 @@ func TestTreeWithoutWhatIsDangerous(t *testing.T) {
 }
 
 func TestTreeAsTar(t *testing.T) {
+	t.Parallel()
 	s := start(t, guest.ServeConfig{})
 	src := t.TempDir()
 	makeTree(t, src)

@@ -164,6 +164,7 @@ func cgroup2(t *testing.T) string {
 }
 
 func TestCgroupKillsWhatEscapes(t *testing.T) {
+	t.Parallel()
 	dir := cgroup2(t)
 	s := newService(ServeConfig{Fake: true, Root: t.TempDir(), Cgroup: dir + "/bandsox", Log: t.Logf})
 	if s.cgroups == nil {
