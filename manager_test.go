@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,19 +73,7 @@ func openFakeWith(ctx context.Context, cfg Config) (*Manager, error) {
 }
 
 // testImage is a directory with one file in it, as an image.
-func testImage(t *testing.T) string {
-	t.Helper()
-	if _, err := exec.LookPath("mke2fs"); err != nil {
-		if _, err := os.Stat("/sbin/mke2fs"); err != nil {
-			t.Skip("needs mke2fs: apt-get install e2fsprogs")
-		}
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "hello"), []byte("world"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return "dir:" + dir
-}
+func testImage(t *testing.T) string { return vmtest.Image(t) }
 
 func create(t *testing.T, m *Manager, o CreateOptions) *Sandbox {
 	t.Helper()
