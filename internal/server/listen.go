@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -45,7 +47,7 @@ func fromSocket(r *http.Request) bool {
 // Run answers on l until ctx ends, then gives what is being answered a while.
 // It closes the listeners.
 func (s *Server) Run(ctx context.Context, l Listen) error {
-	quiet := slog.NewLogLogger(s.log.Handler(), slog.LevelDebug) // what clients do wrong
+	quiet := log.New(faults{s.log}, "", 0)
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes, ErrorLog: quiet,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if t, ok := c.(*tls.Conn); ok {
@@ -97,6 +99,20 @@ func (s *Server) Run(ctx context.Context, l Listen) error {
 	serving.Wait()
 	s.traffic.settle(grace)
 	return err
+}
+
+// faults takes what net/http says. Most of it is what clients do wrong, and of no
+// interest; a handler that has panicked is a fault of ours, and may have left a
+// lock behind.
+type faults struct{ log *slog.Logger }
+
+func (f faults) Write(b []byte) (int, error) {
+	level := slog.LevelDebug
+	if bytes.HasPrefix(b, []byte("http: panic serving")) {
+		level = slog.LevelError
+	}
+	f.log.Log(context.Background(), level, string(bytes.TrimSpace(b)))
+	return len(b), nil
 }
 
 // mostConns is how many connections there may be: half the files that may be
