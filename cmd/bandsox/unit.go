@@ -46,7 +46,9 @@ func (a *app) unit(cmd *cobra.Command, s serveFlags) error {
 		} else if err != nil {
 			return unitError(err)
 		}
-		fmt.Printf("Removed %s. To end it, with its sandboxes going on:\n\n  %s disable --now %s\n  %s daemon-reload\n", path, ctl, unitName, ctl)
+		// disable --now stops nothing where it finds no unit to disable.
+		fmt.Printf("Removed %s. To end it, with its sandboxes going on:\n\n  %s stop %s\n  %s disable %s\n  %s daemon-reload\n",
+			path, ctl, unitName, ctl, unitName, ctl)
 		return nil
 	}
 	if _, err := os.Stat(systemdRuns); err != nil {

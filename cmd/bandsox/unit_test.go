@@ -80,7 +80,7 @@ func TestUnitIsWritten(t *testing.T) {
 	}
 
 	remove := []string{"serve", "--user", "--uninstall"}
-	if said, err = typed(t, remove...); err != nil || !strings.Contains(said, "systemctl --user disable --now "+unitName) {
+	if said, err = typed(t, remove...); err != nil || !strings.Contains(said, "systemctl --user stop "+unitName) {
 		t.Errorf("it says %q, %v", said, err)
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
