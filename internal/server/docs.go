@@ -23,11 +23,19 @@ var docRoutes = []route{
 
 // OpenAPI is the document of the routes.
 func (s *Server) OpenAPI() ([]byte, error) {
-	return json.MarshalIndent(s.api.OpenAPI(), "", " ")
+	doc, err := s.document()
+	if err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(doc, "", " ")
 }
 
 func (s *Server) openapi(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, s.api.OpenAPI())
+	doc, err := s.document()
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, doc)
 }
 
 //go:embed docs.html

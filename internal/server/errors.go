@@ -101,6 +101,7 @@ func write(w http.ResponseWriter, e *api.Error) {
 
 // Huma's own errors are about the request's shape.
 func init() {
+	huma.ValidateStrictCasing = true
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		e := &api.Error{Detail: api.Detail{Text: msg}, Code: wire.CodeOfStatus(status), Status: status}
 		for _, err := range errs {

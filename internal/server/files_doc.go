@@ -76,6 +76,7 @@ func getTreeDoc(op *huma.Operation, _ huma.Registry) {
 		param("name", aString, false, "What the tree is called in the archive"), param("max_bytes", anInt, false, "Fail beyond so many bytes of content"),
 		param("max_entries", anInt, false, "Fail beyond so many files"))
 	docAnswer(op, "200", "application/x-tar", bytesSchema)
+	op.Responses["200"].Content["application/gzip"] = &huma.MediaType{Schema: bytesSchema}
 }
 
 func putTreeDoc(op *huma.Operation, r huma.Registry) {

@@ -118,8 +118,8 @@ type Identity struct {
 
 // Size of a terminal, in characters.
 type Size struct {
-	Cols uint16 `json:"cols"`
-	Rows uint16 `json:"rows"`
+	Cols uint16 `json:"cols" maximum:"65535"`
+	Rows uint16 `json:"rows" maximum:"65535"`
 }
 
 // StartRequest starts one process. Either Argv or Shell is set: Shell is run
