@@ -85,11 +85,12 @@ type Manager struct {
 	builds   string                                       // where bandsox/base is built by an ordinary user
 	patience patience                                     // with silent guests
 
-	mu   sync.Mutex
-	live map[string]*Sandbox // every sandbox; of a Shared manager those that it has met
-	wg   sync.WaitGroup      // one for each goroutine that watches a machine, and for the timekeeper's
-	wake chan struct{}       // tells the timekeeper that a time may have come nearer
-	stop chan struct{}       // closed to end the timekeeper
+	mu    sync.Mutex
+	live  map[string]*Sandbox // every sandbox; of a Shared manager those that it has met
+	names map[string]*Sandbox // what find found last; a hint
+	wg    sync.WaitGroup      // one for each goroutine that watches a machine, and for the timekeeper's
+	wake  chan struct{}       // tells the timekeeper that a time may have come nearer
+	stop  chan struct{}       // closed to end the timekeeper
 
 	loading bool // an owner reads what is there; nobody else has the manager yet
 	closed  bool // guarded by mu
@@ -123,7 +124,7 @@ func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
 		return nil, fail("open", "", err)
 	}
 	st.Derive(stateEvents)
-	m := &Manager{cfg: cfg, log: cfg.Log, store: st, driver: driver, patience: usualPatience, live: map[string]*Sandbox{},
+	m := &Manager{cfg: cfg, log: cfg.Log, store: st, driver: driver, patience: usualPatience, live: map[string]*Sandbox{}, names: map[string]*Sandbox{},
 		wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	m.artifact, m.builds = m.findArtifacts, image.BuildsDir
 	if _, ok := driver.(vm.Kernelless); ok {
@@ -160,7 +161,7 @@ func (m *Manager) Driver() string { return m.driver.Name() }
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	live := m.live
-	m.live = map[string]*Sandbox{}
+	m.live, m.names = map[string]*Sandbox{}, map[string]*Sandbox{}
 	if !m.closed {
 		close(m.stop)
 	}
@@ -182,10 +183,8 @@ func (m *Manager) Get(ctx context.Context, ref string) (*Sandbox, error) {
 
 func (m *Manager) get(ctx context.Context, ref string) (*Sandbox, error) {
 	if !m.cfg.Shared {
-		for _, sb := range m.known() {
-			if info := sb.known(); (info.ID == ref || info.Name == ref && ref != "") && info.Status != StateDeleted {
-				return sb, nil
-			}
+		if sb := m.find(ref); sb != nil {
+			return sb, nil
 		}
 		return nil, store.NotFound(ref)
 	}
@@ -211,6 +210,31 @@ func (m *Manager) get(ctx context.Context, ref string) (*Sandbox, error) {
 	sb := newSandbox(m, info, row.Owner)
 	m.live[row.ID] = sb
 	return sb, nil
+}
+
+// find looks in memory for the sandbox with this id or name. Where a name led to
+// is remembered: there may be a thousand others, and a server asks for each
+// request.
+func (m *Manager) find(ref string) *Sandbox {
+	m.mu.Lock()
+	byID, byName := m.live[ref], m.names[ref]
+	m.mu.Unlock()
+	for _, sb := range []*Sandbox{byID, byName} {
+		if sb != nil && sb.answersTo(ref) {
+			return sb
+		}
+	}
+	for _, sb := range m.known() {
+		if sb.answersTo(ref) {
+			m.mu.Lock()
+			if m.live[sb.id] == sb {
+				m.names[ref] = sb
+			}
+			m.mu.Unlock()
+			return sb
+		}
+	}
+	return nil
 }
 
 // artifacts are what every machine of one kernel and agent boots from.

@@ -3,6 +3,7 @@ package bandsox
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -77,6 +78,13 @@ func (sb *Sandbox) known() Info {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	return sb.info
+}
+
+// answersTo reports whether it is there and has this id or name.
+func (sb *Sandbox) answersTo(ref string) bool {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return ref != "" && (sb.id == ref || sb.info.Name == ref) && sb.info.Status != StateDeleted
 }
 
 func (sb *Sandbox) state() State { return sb.known().Status }
@@ -339,6 +347,7 @@ func (m *Manager) forget(id string) {
 	m.mu.Lock()
 	sb := m.live[id]
 	delete(m.live, id)
+	maps.DeleteFunc(m.names, func(_ string, named *Sandbox) bool { return named == sb })
 	m.mu.Unlock()
 	if sb != nil {
 		info := sb.known()

@@ -116,13 +116,14 @@ func (s *Store) change(ctx context.Context, f func(*sql.Tx) ([]Event, error)) er
 	noted := j.pending
 	j.pending = nil
 	j.mu.Unlock()
-	told, err := insertNotes(ctx, tx, noted)
+	w := &writer{tx: tx}
+	told, err := insertNotes(ctx, w, noted)
 	if err == nil {
 		var derived []Event
 		if derived, err = f(tx); err == nil {
 			n := note{events: derived}
 			n.stamp(time.Now())
-			err = insertEvents(ctx, tx, n.events)
+			err = insertEvents(ctx, w, n.events)
 			told = told || len(derived) > 0
 		}
 	}
@@ -142,7 +143,29 @@ func (s *Store) change(ctx context.Context, f func(*sql.Tx) ([]Event, error)) er
 	return nil
 }
 
-func insertEvents(ctx context.Context, tx *sql.Tx, events []Event) error {
+// writer writes many rows in a transaction: what it says to the database is
+// compiled once, which for a short row costs as much as to write it.
+type writer struct {
+	tx       *sql.Tx
+	compiled map[string]*sql.Stmt // which end with the transaction
+}
+
+func (w *writer) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	st := w.compiled[query]
+	if st == nil {
+		var err error
+		if st, err = w.tx.PrepareContext(ctx, query); err != nil {
+			return nil, err
+		}
+		if w.compiled == nil {
+			w.compiled = map[string]*sql.Stmt{}
+		}
+		w.compiled[query] = st
+	}
+	return st.ExecContext(ctx, args...)
+}
+
+func insertEvents(ctx context.Context, w *writer, events []Event) error {
 	for _, e := range events {
 		for k, v := range e.Details {
 			if len(v) > maxDetail {
@@ -153,13 +176,13 @@ func insertEvents(ctx context.Context, tx *sql.Tx, events []Event) error {
 		if err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, `INSERT INTO events (time, type, sandbox, name, details) VALUES (?,?,?,?,?)`,
+		res, err := w.exec(ctx, `INSERT INTO events (time, type, sandbox, name, details) VALUES (?,?,?,?,?)`,
 			e.Time.UnixNano(), e.Type, e.Sandbox, e.Name, string(details))
 		if err != nil {
 			return err
 		}
 		if id, err := res.LastInsertId(); err == nil && id%trimEvery == 0 {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM events WHERE id <= ?`, id-KeptEvents); err != nil {
+			if _, err := w.exec(ctx, `DELETE FROM events WHERE id <= ?`, id-KeptEvents); err != nil {
 				return err
 			}
 		}

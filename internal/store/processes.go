@@ -57,16 +57,16 @@ func (s *Store) ForgetProcesses(ctx context.Context, sandbox string) error {
 }
 
 // insertNotes writes what is news of the notes, and says whether any is.
-func insertNotes(ctx context.Context, tx *sql.Tx, notes []note) (told bool, err error) {
+func insertNotes(ctx context.Context, w *writer, notes []note) (told bool, err error) {
 	for _, n := range notes {
-		isNews, err := n.news(ctx, tx)
+		isNews, err := n.news(ctx, w)
 		if err != nil {
 			return false, err
 		}
 		if !isNews {
 			continue
 		}
-		if err := insertEvents(ctx, tx, n.events); err != nil {
+		if err := insertEvents(ctx, w, n.events); err != nil {
 			return false, err
 		}
 		told = true
@@ -74,19 +74,19 @@ func insertNotes(ctx context.Context, tx *sql.Tx, notes []note) (told bool, err 
 	return told, nil
 }
 
-func (n *note) news(ctx context.Context, tx *sql.Tx) (bool, error) {
+func (n *note) news(ctx context.Context, w *writer) (bool, error) {
 	if n.process == "" || len(n.events) == 0 {
 		return true, nil
 	}
 	sandbox := n.events[0].Sandbox
 	if !n.end {
-		return changes(tx.ExecContext(ctx, `INSERT INTO processes (sandbox, id, ended)
+		return changes(w.exec(ctx, `INSERT INTO processes (sandbox, id, ended)
 			SELECT ?1, ?2, 0 WHERE EXISTS (SELECT 1 FROM sandboxes WHERE id=?1) ON CONFLICT DO NOTHING`, sandbox, n.process))
 	}
-	isNews, err := changes(tx.ExecContext(ctx, `UPDATE processes SET ended=? WHERE sandbox=? AND id=? AND ended=0`,
+	isNews, err := changes(w.exec(ctx, `UPDATE processes SET ended=? WHERE sandbox=? AND id=? AND ended=0`,
 		n.events[0].Time.UnixNano(), sandbox, n.process))
 	if err == nil && isNews {
-		_, err = tx.ExecContext(ctx, `DELETE FROM processes WHERE sandbox=?1 AND ended>0 AND ended <=
+		_, err = w.exec(ctx, `DELETE FROM processes WHERE sandbox=?1 AND ended>0 AND ended <=
 			(SELECT ended FROM processes WHERE sandbox=?1 AND ended>0 ORDER BY ended DESC LIMIT 1 OFFSET ?2)`, sandbox, keptEnds)
 	}
 	return isNews, err
