@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -131,17 +132,19 @@ const GuestPolicy = "sandbox allow-scripts allow-forms allow-popups allow-modals
 // Headers sets what keeps a browser from doing more with our answers than we
 // mean. policy is the pages' Content-Security-Policy; a handler may set another.
 func Headers(policy string, next http.Handler) http.Handler {
+	fixed := http.Header{
+		"X-Content-Type-Options":       {"nosniff"},
+		"X-Frame-Options":              {"DENY"},
+		"Referrer-Policy":              {"no-referrer"},
+		"Cross-Origin-Opener-Policy":   {"same-origin"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+		"Permissions-Policy":           {"camera=(), geolocation=(), microphone=(), payment=(), usb=()"},
+	}
+	if policy != "" {
+		fixed.Set("Content-Security-Policy", policy)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
-		if policy != "" {
-			h.Set("Content-Security-Policy", policy)
-		}
+		maps.Copy(w.Header(), fixed) // whose values nobody changes, only replaces
 		next.ServeHTTP(w, r)
 	})
 }

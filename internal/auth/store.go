@@ -63,8 +63,14 @@ func (s *Store) Enabled() (bool, error) {
 // load returns what the file says now, nil if there is none. It costs a stat
 // unless the file has changed.
 func (s *Store) load() (*snapshot, error) {
-	info, err := os.Stat(s.path)
 	cur := s.cur.Load()
+	info, err := os.Lstat(s.path)
+	if errors.Is(err, fs.ErrNotExist) && cur == nil {
+		return nil, nil
+	}
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		info, err = os.Stat(s.path)
+	}
 	if err == nil && cur != nil && cur.settled && unchanged(cur.info, info) {
 		return cur, nil
 	}

@@ -150,7 +150,10 @@ func (s *Server) handle(rt route, h http.Handler) {
 	if _, ok := rt.do.(raw); ok {
 		wait = streamPatience
 	}
-	s.mux.Handle(rt.method+" "+rt.path, s.figures.count(rt, s.guard.Require(rt.need, sandbox, pace(wait, h))))
+	h = s.figures.count(rt, s.guard.Require(rt.need, sandbox, pace(wait, h)))
+	for _, mux := range []*http.ServeMux{s.table, s.mux} {
+		mux.Handle(rt.method+" "+rt.path, h)
+	}
 }
 
 // adapter is how huma's handlers get there.

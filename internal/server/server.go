@@ -56,7 +56,8 @@ type Server struct {
 
 	api    huma.API
 	routes []route
-	mux    *http.ServeMux
+	table  *http.ServeMux // of the routes: it knows what methods a path takes
+	mux    *http.ServeMux // the same, and for the rest what is JSON too
 	root   http.Handler
 
 	closing context.Context // done when streams are to end
@@ -68,7 +69,8 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(), mux: http.NewServeMux(),
+	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(),
+		table: http.NewServeMux(), mux: http.NewServeMux(),
 		proxied: o.Guard.Secure, figures: newFigures()}
 	s.traffic.last = s.started
 	if o.Guard.Local == nil {
@@ -101,6 +103,7 @@ func New(o Options) (*Server, error) {
 	for _, rt := range s.routes {
 		s.add(rt)
 	}
+	s.mux.HandleFunc("/", s.serveNothing)
 	s.root = auth.Headers(pagePolicy, s.guard.Authenticate(http.HandlerFunc(s.serve)))
 	return s, nil
 }
@@ -116,8 +119,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.root.ServeHTTP(w, r)
 }
 
-// serve finds the route. What there is no route for is answered as everything
-// else is: ServeMux's own answers are no JSON.
+// serve finds the route.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if port, ref, ok := guestHost(r.Host, s.domain); ok {
 		s.serveGuest(w, r, port, ref)
@@ -127,13 +129,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.serveProxy(w, r)
 		return
 	}
-	h, pattern := s.mux.Handler(r)
-	if pattern != "" {
-		s.mux.ServeHTTP(w, r) // which sets the path's values
-		return
-	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// serveNothing answers what there is no route for.
+func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
 	s.figures.lost()
 	var probe statusProbe
+	h, _ := s.table.Handler(r)
 	h.ServeHTTP(&probe, r)
 	if allow := probe.Header().Get("Allow"); probe.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", allow)
@@ -179,12 +182,14 @@ func (s *Server) sandbox(ctx context.Context, ref string) (*bandsox.Sandbox, err
 }
 
 // sandboxID is the id of the sandbox that a request's path names, "" if there
-// is none.
+// is none. From here on the path has the id: a name may come to be another's
+// before it is looked up again.
 func (s *Server) sandboxID(r *http.Request) string {
 	sb, err := s.m.Get(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return ""
 	}
+	r.SetPathValue("id", sb.ID())
 	return sb.ID()
 }
 
