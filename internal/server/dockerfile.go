@@ -142,14 +142,14 @@ func badField(name, why string) error {
 }
 
 func fromDockerfileDoc(op *huma.Operation, schemas huma.Registry) {
-	number := func(by int) *huma.Schema { return &huma.Schema{Type: huma.TypeInteger, Default: by} }
+	number := func(by int) *huma.Schema { return &huma.Schema{Type: huma.TypeInteger, Format: "int64", Default: by} }
 	docBody(op, "multipart/form-data", &huma.Schema{Type: huma.TypeObject, Required: []string{"dockerfile"}, Properties: map[string]*huma.Schema{
 		"dockerfile": {Type: huma.TypeString, Format: "binary", Description: "A file"},
 		"tag":        {Type: huma.TypeString, Description: "The image's name; none: it goes by its digest"},
 		"name":       {Type: huma.TypeString, Description: "The sandbox's"},
 		"vcpu":       number(bandsox.DefaultVCPU), "mem_mib": number(bandsox.DefaultMemMiB), "disk_size_mib": number(bandsox.DefaultDiskSizeMiB),
 		"force_rebuild": {Type: huma.TypeBoolean, Default: false, Description: "Do every step anew"},
-		"env_vars":      {Type: huma.TypeString, Description: "A JSON object"}, "metadata": {Type: huma.TypeString, Description: "A JSON object"},
+		"env_vars":      {Type: huma.TypeObject, AdditionalProperties: aString, Description: "As JSON"}, "metadata": {Type: huma.TypeObject, AdditionalProperties: true, Description: "As JSON"},
 	}})
 	op.Responses = jsonResponse[api.Created](schemas, "The sandbox")
 }

@@ -36,8 +36,8 @@ func (s *Server) document() (object, error) {
 	for _, name := range []string{"Exec", "StartProcess"} {
 		program := in(r.schemas, name)
 		program["anyOf"] = []any{
-			object{"required": []any{"command"}, "properties": object{"command": object{"type": "string", "minLength": 1}}},
-			object{"required": []any{"args"}, "properties": object{"args": object{"type": "array", "minItems": 1}}},
+			object{"type": "object", "required": []any{"command"}, "properties": object{"command": object{"type": "string", "minLength": 1}}},
+			object{"type": "object", "required": []any{"args"}, "properties": object{"args": object{"type": "array", "items": object{"type": "string"}, "minItems": 1}}},
 		}
 	}
 	if kinds, ok := in(r.schemas, "SignalProcess", "properties", "signal")["oneOf"].([]any); ok {
@@ -79,8 +79,8 @@ func (r refiner) operation(op object, rt route) {
 				"data": object{"type": "string", "contentMediaType": "application/json"}}}
 		}
 	}
-	for _, m := range in(op, "requestBody", "content") {
-		r.nullable(m.(object)["schema"])
+	if m := in(op, "requestBody", "content", "application/json"); m != nil { // forms know no null
+		r.nullable(m["schema"])
 	}
 }
 
