@@ -125,6 +125,15 @@ func (sb *Sandbox) machineDone(machine vm.Machine) {
 
 // machineHalted lets those that wait for the guest know that it can't go on.
 func (sb *Sandbox) machineHalted(machine vm.Machine, why error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	// A resume has the record, too, so that what is over by now isn't written down
+	// behind it.
+	sb.rec.Lock()
+	defer sb.rec.Unlock()
+	if waits, err := machine.Waits(ctx); err == nil && !waits {
+		return
+	}
 	sb.mu.Lock()
 	client, mine := sb.client, sb.machine == machine
 	if mine {
@@ -135,15 +144,18 @@ func (sb *Sandbox) machineHalted(machine vm.Machine, why error) {
 		return
 	}
 	sb.m.log.Info("a machine was halted", "sandbox", sb.id, "why", why)
-	if client != nil {
-		_ = client.Close()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	// The disk being full, this may fail: then memory alone knows.
-	if err := sb.save(ctx, func(i *Info) { i.Status, i.Reason, i.AutoResume = StatePaused, why.Error(), false }); err != nil {
+	// The disk being full, this may fail: then memory alone knows, for now.
+	if err := sb.recordNow(ctx, halt(why), true); err != nil {
 		sb.m.log.Info("recording that a machine was halted", "sandbox", sb.id, "err", err)
 	}
+	if client != nil { // those that wait learn of it when all others can
+		_ = client.Close()
+	}
+}
+
+// halt is what a halted machine makes of its sandbox.
+func halt(why error) func(*Info) {
+	return func(i *Info) { i.Status, i.Reason, i.AutoResume = StatePaused, why.Error(), false }
 }
 
 func (sb *Sandbox) ended(ctx context.Context, why error) error {

@@ -210,17 +210,24 @@ func (sb *Sandbox) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sb.rec.Lock() // if it halts again that comes after this
+	defer sb.rec.Unlock()
 	if err := machine.Resume(ctx); err != nil {
 		return err
 	}
 	step("resume")
 	sb.mu.Lock()
+	was := sb.halted
 	sb.halted, sb.used = nil, time.Now()
 	sb.mu.Unlock()
-	return sb.save(ctx, func(i *Info) {
+	err = sb.recordNow(ctx, func(i *Info) {
 		i.Status, i.Reason, i.AutoResume = StateRunning, "", false
 		i.usedNow()
-	})
+	}, true)
+	if was != nil && err == nil {
+		sb.m.store.KeepReserve() // that it was halted may have taken it
+	}
+	return err
 }
 
 // Delete throws the sandbox away, running or not. Deleting it twice is no error.

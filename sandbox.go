@@ -19,8 +19,9 @@ type Sandbox struct {
 	m  *Manager
 	id string
 
-	op  chan struct{} // full while something changes the state: start, stop, delete…
-	rec sync.Mutex    // held while the record is written
+	op  chan struct{}   // full while something changes the state: start, stop, delete…
+	rec sync.Mutex      // held while the record is written
+	owe []store.Sandbox // what a full disk didn't take of it; guarded by rec
 
 	view *fileView // of a stopped one's files; guarded by op
 
@@ -65,6 +66,10 @@ func (sb *Sandbox) fresh(ctx context.Context) (Info, error) {
 		}
 		if info, err = decode(row); err != nil {
 			return info, err
+		}
+		// A full disk may not have taken that.
+		if why := sb.haltedWhy(); why != nil && info.Status == StateRunning {
+			halt(why)(&info)
 		}
 	}
 	if info.Status == StateDeleted {
@@ -157,6 +162,11 @@ func (sb *Sandbox) wish(ctx context.Context, change func(*Info)) error {
 func (sb *Sandbox) record(ctx context.Context, change func(*Info), fact bool) error {
 	sb.rec.Lock()
 	defer sb.rec.Unlock()
+	return sb.recordNow(ctx, change, fact)
+}
+
+// recordNow is for those that hold sb.rec.
+func (sb *Sandbox) recordNow(ctx context.Context, change func(*Info), fact bool) error {
 	sb.mu.Lock()
 	info, owner := sb.info, sb.owner
 	sb.mu.Unlock()
@@ -170,12 +180,45 @@ func (sb *Sandbox) record(ctx context.Context, change func(*Info), fact bool) er
 	}
 	row, err := encode(info, owner)
 	if err == nil {
-		err = sb.m.store.Update(ctx, row)
+		err = sb.write(ctx, row, fact)
 	}
 	if err == nil && !fact {
 		sb.become(info)
 	}
 	return err
+}
+
+// maxOwed bounds what waits for a full disk. States come one at a time, each by
+// an operation; those that are left out cost their events.
+const maxOwed = 8
+
+// write replaces the record's row. A fact gets the room that is kept for it; one
+// that finds none even so is written before the next row, so that the events
+// tell of both.
+func (sb *Sandbox) write(ctx context.Context, row store.Sandbox, fact bool) error {
+	err := sb.writeAll(ctx, row)
+	if !fact || classify(err) != CodeExhausted {
+		return err
+	}
+	if sb.m.store.GiveUpReserve() {
+		err = sb.writeAll(ctx, row)
+	}
+	if err != nil {
+		sb.owe = append(sb.owe, row)
+		sb.owe = sb.owe[max(0, len(sb.owe)-maxOwed):]
+	}
+	return err
+}
+
+// writeAll writes what is owed, and row.
+func (sb *Sandbox) writeAll(ctx context.Context, row store.Sandbox) error {
+	for len(sb.owe) > 0 {
+		if err := sb.m.store.Update(ctx, sb.owe[0]); err != nil && classify(err) != CodeNotFound {
+			return err
+		}
+		sb.owe = sb.owe[1:]
+	}
+	return sb.m.store.Update(ctx, row)
 }
 
 // become makes info what memory knows, and wakes those that wait for it.

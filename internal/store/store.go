@@ -88,7 +88,7 @@ func Open(ctx context.Context, dir string, shared bool) (*Store, error) {
 		}
 		return nil, wire.Errorf(wire.Internal, "opening %s: %w", l.Database(), err)
 	}
-	_ = s.reserve() // on a full disk there is none to be had
+	s.KeepReserve()
 	return s, nil
 }
 
@@ -113,6 +113,14 @@ func (s *Store) reserve() error {
 	rand.Read(b)
 	return s.WriteFile(s.Reserve(), b)
 }
+
+// KeepReserve makes the reserve if it is not there. On a full disk there is none
+// to be had.
+func (s *Store) KeepReserve() { _ = s.reserve() }
+
+// GiveUpReserve makes room on a full disk, and says whether there was any to make.
+// What must be written down may then be.
+func (s *Store) GiveUpReserve() bool { return os.Remove(s.Reserve()) == nil }
 
 // diskFull reports whether there is no room for what the database may need.
 func diskFull(dir string) bool {

@@ -75,6 +75,8 @@ type Machine interface {
 	// the host can't go on: its disk is full, say. Nothing is lost: once there
 	// is room, Resume lets the machine go on. It may be nil: that never happens.
 	Halted() <-chan error
+	// Waits says whether it is halted now: what Halted told may be over.
+	Waits(ctx context.Context) (bool, error)
 	// Console returns what the guest has printed, the newest part of it: bounded.
 	Console(ctx context.Context) (io.ReadCloser, error)
 	// Kill ends the machine at once and returns when its process is gone.

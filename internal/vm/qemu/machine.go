@@ -40,6 +40,9 @@ type machine struct {
 	err    error   // after done
 }
 
+// ioError is QEMU's state after a write that found no room: the drives' werror=enospc.
+const ioError = "io-error"
+
 // ending is how a guest ended.
 type ending struct {
 	status string // QEMU's run state
@@ -155,7 +158,7 @@ func (m *machine) look() {
 	end := &ending{status: s.Status}
 	switch s.Status {
 	case "shutdown":
-	case "io-error": // a write that found no room: the drives' werror=enospc
+	case ioError:
 		select {
 		case m.halted <- wire.Errorf(wire.Exhausted, "the host's disk is full; the machine waits for room").
 			WithHint("free some space, then: bandsox resume %s", m.handle.ID):
@@ -356,6 +359,13 @@ func (m *machine) Err() error {
 
 // Halted tells when the guest was stopped because the host's disk is full.
 func (m *machine) Halted() <-chan error { return m.halted }
+
+// Waits asks QEMU whether that is so now.
+func (m *machine) Waits(ctx context.Context) (bool, error) {
+	var s struct{ Status string }
+	err := m.withQMP(ctx, func(q *qmp) error { return q.do(ctx, "query-status", nil, &s) })
+	return s.Status == ioError, err
+}
 
 // Release lets go of a machine that goes on.
 func (m *machine) Release() error {

@@ -226,6 +226,9 @@ func (m *processMachine) Handle() vm.Handle     { return m.h }
 func (m *processMachine) Done() <-chan struct{} { return m.done }
 func (m *processMachine) Halted() <-chan error  { return nil }
 
+// Waits is never so: no disk of its own can be full.
+func (m *processMachine) Waits(context.Context) (bool, error) { return false, m.signal(0) }
+
 func (m *processMachine) Err() error {
 	select {
 	case <-m.done:
