@@ -24,11 +24,11 @@ type edge struct{ from, to, why string }
 // values (a reader, a path, a spec, a dial function) and never import each
 // other; a new edge needs a reason that this list can hold.
 var edges = []edge{
-	{"cmd/bandsox", ".", "the command line uses the library as anyone would"},
+	{"cmd/bandsox", ".", "what commands ask for and print, and the manager of bandsox serve"},
 	{"cmd/bandsox", "internal/auth", "keys are made before there is a server, and when none answers"},
 	{"cmd/bandsox", "internal/server", "serves the library"},
 	{"cmd/bandsox", "internal/store", "names the auth file and the server's, and the directory they are in by default"},
-	{"cmd/bandsox", "client", "asks whether a server answers"},
+	{"cmd/bandsox", "client", "commands speak to a server, theirs or another"},
 	{"cmd/bandsox-agent", "internal/agent/guest", "the program around the guest's side"},
 	{"examples/try", ".", "what make try runs is an example first"},
 	{"bench", ".", "what is measured is what users call"},

@@ -223,7 +223,11 @@ func bodyError(op, id string, body api.Error) error {
 	if body.Op != "" {
 		op, id = body.Op, body.ID
 	}
-	return &bandsox.Error{Code: body.Code, Op: op, ID: id, Err: errors.New(body.Detail.String()), Hint: body.Hint}
+	text := body.Message
+	if text == "" {
+		text = body.Detail.String()
+	}
+	return &bandsox.Error{Code: body.Code, Op: op, ID: id, Err: errors.New(text), Hint: body.Hint}
 }
 
 // failure is an error of our own as the library would have it.

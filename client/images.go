@@ -94,6 +94,11 @@ func (c *Client) Doctor(ctx context.Context) (report bandsox.Report, err error) 
 	return report, c.get(ctx, "doctor", "/api/doctor", nil, &report)
 }
 
+// Shutdown ends the server. Sandboxes go on, and the next server finds them.
+func (c *Client) Shutdown(ctx context.Context) error {
+	return c.call(ctx, "shutdown", "", http.MethodPost, "/api/shutdown", nil, nil, nil)
+}
+
 // Cleanup finds what killed processes left behind, and unless dryRun reclaims
 // it.
 func (c *Client) Cleanup(ctx context.Context, dryRun bool) (list []bandsox.Leftover, err error) {

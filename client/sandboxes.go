@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -219,8 +220,19 @@ func (sb *Sandbox) Stats(ctx context.Context) (bandsox.Stats, error) {
 // Wait returns when the sandbox is in the state: at once if it is.
 func (sb *Sandbox) Wait(ctx context.Context, state bandsox.State) error {
 	err := sb.call(ctx, "wait", http.MethodGet, "wait", url.Values{"state": {string(state)}}, nil, nil)
-	if state == bandsox.StateDeleted && isNotFound(err) {
+	switch {
+	case state == bandsox.StateDeleted && isNotFound(err):
 		return nil
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()): // say what it is instead
+		look, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if info, lerr := sb.Info(look); lerr == nil {
+			why := wire.Errorf(wire.Timeout, "sandbox %s is %s, not %s", sb.id, info.Status, state)
+			if errors.Is(err, context.Canceled) {
+				why.Code = wire.Unavailable
+			}
+			return failure("wait", sb.id, errors.Join(why, err))
+		}
 	}
 	return err
 }

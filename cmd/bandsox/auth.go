@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 	"github.com/bandsox/bandsox/internal/auth"
 	"github.com/bandsox/bandsox/internal/store"
 )
@@ -211,7 +212,7 @@ func (a *app) sandboxID(ctx context.Context, ref string) (id string, err error) 
 	if store.ValidID(ref) {
 		return ref, nil
 	}
-	err = a.withSandbox(ctx, ref, func(sb *bandsox.Sandbox) error {
+	err = a.withSandbox(ctx, ref, func(sb *client.Sandbox) error {
 		id = sb.ID()
 		return nil
 	})

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newBuild(a *app) *cobra.Command {
@@ -45,8 +46,8 @@ without what only BuildKit knows. Where there is no daemon, build elsewhere, and
 			if !a.quiet {
 				o.Log = os.Stderr
 			}
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
-				img, err := m.Build(cmd.Context(), o)
+			return a.with(cmd.Context(), func(m *client.Client) error {
+				img, err := m.Build(a.shown(cmd.Context()), o)
 				if err != nil {
 					return err
 				}

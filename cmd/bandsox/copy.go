@@ -16,12 +16,13 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 // copier is one cp.
 type copier struct {
 	ctx      context.Context
-	sb       *bandsox.Sandbox
+	sb       *client.Sandbox
 	archive  bool
 	follow   bool
 	progress func(done, total int64)
@@ -55,7 +56,7 @@ and setuid bits stay behind.`,
 			if fromGuest {
 				ref = from
 			}
-			return a.withSandbox(cmd.Context(), ref, func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), ref, func(sb *client.Sandbox) error {
 				c := &copier{ctx: cmd.Context(), sb: sb, archive: archive, follow: follow}
 				if !a.quiet && (force || term.IsTerminal(int(os.Stderr.Fd()))) {
 					p := newProgress(os.Stderr)

@@ -115,7 +115,14 @@ func (a *app) spawn(dir store.Layout, log *os.File) (died <-chan struct{}, err e
 	if err != nil {
 		return nil, err
 	}
-	args := append(a.managerFlags(), "--storage", dir.Dir(), "serve", "--socket-only", "--idle-exit", idleExit, "--log-file", dir.ServerLog())
+	patience := idleExit
+	if a.keepLeftovers {
+		patience = "1s" // one that has put nothing right is for cleanup alone
+	}
+	args := append(a.managerFlags(), "--storage", dir.Dir(), "serve", "--socket-only", "--idle-exit", patience, "--log-file", dir.ServerLog())
+	if a.keepLeftovers {
+		args = append(args, "--keep-leftovers")
+	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
@@ -152,6 +159,38 @@ func (a *app) managerFlags() (args []string) {
 		args = append(args, "--verbose")
 	}
 	return args
+}
+
+// stopServer ends the server of the state directory, and returns when another
+// can be started.
+func (a *app) stopServer(ctx context.Context) error {
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	if !answers(ctx, dir.Socket()) {
+		fmt.Println("No server runs.")
+		return nil
+	}
+	c, err := client.Dial(ctx, "unix://"+dir.Socket(), client.Options{})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Shutdown(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for store.Owned(dir) { // its socket goes first
+		select {
+		case <-ctx.Done():
+			return &bandsox.Error{Code: bandsox.CodeTimeout, Err: fmt.Errorf("the server has not ended after %v", startPatience), Hint: "see " + dir.ServerLog()}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	fmt.Println("Server stopped.")
+	return nil
 }
 
 // startError is why a server ended before it answered: what it said last.

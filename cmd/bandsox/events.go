@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newEvents(a *app) *cobra.Command {
@@ -31,7 +32,7 @@ missing that were asked for, a "gap" says how many.`,
 			if after < bandsox.EventsFromNow {
 				return usageError("--after %d: must be an id, 0 for all that are kept, or -1 for those to come", after)
 			}
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				events := m.PastEvents(cmd.Context(), after)
 				if follow {
 					events = m.Events(cmd.Context(), after)

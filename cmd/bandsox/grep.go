@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 // grepNone is the exit code of a search that found nothing, as grep has it.
@@ -39,7 +40,7 @@ nothing was found.`,
 			o.Before, o.After = max(o.Before, around), max(o.After, around)
 			var ref string
 			ref, o.Path = guestPath(args[1])
-			return a.withSandbox(cmd.Context(), ref, func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), ref, func(sb *client.Sandbox) error {
 				out := &matches{lister: newLister(""), number: number, context: o.Before+o.After > 0}
 				var first error
 				for m, err := range sb.Search(cmd.Context(), o) {

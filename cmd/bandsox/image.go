@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newImage(a *app) *cobra.Command {
@@ -20,9 +22,9 @@ func newImagePull(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "pull IMAGE...", Short: "Bring images into the local store", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				for _, ref := range args {
-					img, err := m.Pull(cmd.Context(), ref)
+					img, err := a.pull(cmd.Context(), m, ref)
 					if err != nil {
 						return err
 					}
@@ -35,12 +37,24 @@ func newImagePull(a *app) *cobra.Command {
 	}
 }
 
+// pull brings in an image; one out of an archive that is sent is there then.
+func (a *app) pull(ctx context.Context, m *client.Client, ref string) (bandsox.Image, error) {
+	name, err := a.image(ctx, m, ref)
+	if err != nil {
+		return bandsox.Image{}, err
+	}
+	if strings.HasPrefix(name, "sha256:") && name != ref {
+		return m.Image(ctx, name)
+	}
+	return m.Pull(a.shown(ctx), name)
+}
+
 func newImageList(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List images, their sizes and who uses them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				list, err := m.Images(cmd.Context())
 				if err != nil {
 					return err
@@ -81,8 +95,8 @@ func newImageInspect(a *app) *cobra.Command {
 		Use: "inspect IMAGE", Short: "Print all there is to know of an image as JSON", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
-				img, err := m.Image(cmd.Context(), args[0])
+			return a.with(cmd.Context(), func(m *client.Client) error {
+				img, err := m.Image(cmd.Context(), a.name(args[0]))
 				if err != nil {
 					return err
 				}
@@ -97,9 +111,9 @@ func newImageRemove(a *app) *cobra.Command {
 		Use: "rm IMAGE...", Short: "Remove images from the local store", Args: cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				for _, ref := range args {
-					if err := m.RemoveImage(cmd.Context(), ref); err != nil {
+					if err := m.RemoveImage(cmd.Context(), a.name(ref)); err != nil {
 						return err
 					}
 					fmt.Printf("Image %s removed.\n", ref)
@@ -115,7 +129,7 @@ func newImagePrune(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "prune", Short: "Remove images that have lost their name, unless a sandbox is made from them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				removed, err := m.PruneImages(cmd.Context(), all)
 				var freed int64
 				for _, i := range removed {
@@ -154,8 +168,8 @@ func newImageLoad(a *app) *cobra.Command {
 			if tag != "" {
 				ref += ":" + tag
 			}
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
-				img, err := m.Load(cmd.Context(), ref, in)
+			return a.with(cmd.Context(), func(m *client.Client) error {
+				img, err := m.Load(a.shown(cmd.Context()), ref, in)
 				if err != nil {
 					return err
 				}

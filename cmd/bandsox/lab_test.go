@@ -40,6 +40,9 @@ func newLab(t *testing.T) *lab {
 	}
 	t.Cleanup(func() {
 		_ = l.command("cleanup").Run()
+		if out, err := l.command("serve", "--stop").CombinedOutput(); err != nil {
+			t.Errorf("stopping the server: %v %s", err, out)
+		}
 		for _, pid := range l.machines() {
 			t.Errorf("a machine is left running even after cleanup: %d", pid)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -76,10 +79,21 @@ func (l *lab) machines() []int {
 	return pids
 }
 
+// settles waits until the server has thrown away what its creators left: they
+// don't wait for that.
+func (l *lab) settles(t *testing.T) {
+	t.Helper()
+	wait(t, "the server to throw sandboxes away", func() bool {
+		left, _ := filepath.Glob(filepath.Join(l.state, "sandboxes", "*"))
+		return len(left) == 0 && len(l.machines()) == 0
+	})
+}
+
 // nothingLeft fails the test unless no machine runs and no file of a sandbox
 // or of half-done work is there: before anything has cleaned up.
 func (l *lab) nothingLeft(t *testing.T) {
 	t.Helper()
+	l.settles(t)
 	if pids := l.machines(); len(pids) > 0 {
 		t.Errorf("machines left running: %v", pids)
 	}

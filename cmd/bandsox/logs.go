@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 // logsPause is how long logs --follow waits before it looks again.
@@ -22,7 +23,7 @@ func newLogs(a *app) *cobra.Command {
 		Use: "logs SANDBOX", Short: "Print what the guest's kernel and agent have printed", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				return printLogs(cmd.Context(), sb, os.Stdout, follow)
 			})
 		},
@@ -32,7 +33,7 @@ func newLogs(a *app) *cobra.Command {
 }
 
 // printLogs prints the console, and if follow is set what is added to it.
-func printLogs(ctx context.Context, sb *bandsox.Sandbox, w io.Writer, follow bool) error {
+func printLogs(ctx context.Context, sb *client.Sandbox, w io.Writer, follow bool) error {
 	var seen []byte
 	for {
 		// Asked before the console is read: what a machine says last is not missed.
@@ -61,7 +62,7 @@ func printLogs(ctx context.Context, sb *bandsox.Sandbox, w io.Writer, follow boo
 	}
 }
 
-func console(ctx context.Context, sb *bandsox.Sandbox) ([]byte, error) {
+func console(ctx context.Context, sb *client.Sandbox) ([]byte, error) {
 	r, err := sb.Console(ctx)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newLs(a *app) *cobra.Command {
@@ -92,7 +93,7 @@ var fileTypes = map[string]string{
 // come to, and is the error in the end.
 func (a *app) walk(cmd *cobra.Command, arg string, o bandsox.WalkOptions, asJSON bool, show func(*lister, bandsox.Stat)) error {
 	ref, root := guestPath(arg)
-	return a.withSandbox(cmd.Context(), ref, func(sb *bandsox.Sandbox) error {
+	return a.withSandbox(cmd.Context(), ref, func(sb *client.Sandbox) error {
 		out := newLister(root)
 		var first error
 		n := 0

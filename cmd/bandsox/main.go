@@ -54,6 +54,9 @@ type app struct {
 
 	keepLeftovers bool // cleanup says what there is, then does it
 
+	address address
+	local   bool // the server is on this machine
+
 	interrupts *interrupts
 	bars       *progress
 }
@@ -77,6 +80,7 @@ container image, with its own kernel, to run code in that you don't trust.
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	f := root.PersistentFlags()
+	a.address.add(f)
 	f.StringVar(&a.storage, "storage", "", "state directory (default $BANDSOX_STORAGE, else /var/lib/bandsox as root)")
 	f.StringVar(&a.driver, "driver", os.Getenv("BANDSOX_DRIVER"), "virtual machine monitor: qemu (default the best that runs here)")
 	f.StringVar(&a.accel, "accel", os.Getenv("BANDSOX_ACCEL"), "kvm or tcg (default kvm where it proves to work)")
@@ -95,6 +99,7 @@ container image, with its own kernel, to run code in that you don't trust.
 		newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newKill(a), newRemove(a),
 		newUpdate(a), newRename(a), newWait(a),
 		newEvents(a), newStats(a), newPython(a),
+		newPortForward(a), newProxy(a), newSSHConfig(a), newVM(a),
 		newImage(a), newBuild(a), newServe(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
 	)
 	return root
@@ -145,31 +150,4 @@ func (a *app) config() (cfg bandsox.Config, err error) {
 		Storage:          a.storage, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
 		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles},
 	}, nil
-}
-
-// open opens the manager with the global flags. The caller closes it.
-func (a *app) open(ctx context.Context) (*bandsox.Manager, error) {
-	cfg, err := a.config()
-	if err != nil {
-		return nil, err
-	}
-	cfg.Shared, cfg.Images.Stdin = true, os.Stdin
-	if !a.quiet {
-		a.bars = newProgress(os.Stderr)
-		cfg.Progress = a.bars.update
-	}
-	return bandsox.Open(ctx, cfg)
-}
-
-// with runs f with an open manager and closes it whatever happens.
-func (a *app) with(ctx context.Context, f func(*bandsox.Manager) error) error {
-	m, err := a.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	defer a.interrupts.onExit(func() { _ = m.Abandon() })()
-	err = f(m)
-	a.bars.finish()
-	return err
 }

@@ -90,6 +90,7 @@ func TestOrdinaryUser(t *testing.T) {
 		{[]string{"ps", "-a", "--json"}, 0, "[]"},
 		{[]string{"cleanup"}, 0, "Nothing to clean up."},
 		{[]string{"image", "rm", l.image}, 0, ""},
+		{[]string{"serve", "--stop"}, 0, "Server stopped."},
 	} {
 		out, errOut, code := bandsox(c.args...)
 		if code != c.code || !strings.Contains(out+errOut, c.says) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newTop(a *app) *cobra.Command {
@@ -23,7 +24,7 @@ KEPT is how much of a program's output can still be read with bandsox attach.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				list, err := sb.Processes(cmd.Context())
 				if err != nil {
 					return err
@@ -87,7 +88,7 @@ does.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				ctx := cmd.Context()
 				p, err := sb.Process(ctx, args[1])
 				if err != nil {
@@ -116,7 +117,7 @@ does.`,
 // viewing is our terminal, or pipes, attached to a process.
 type viewing struct {
 	a   *app
-	p   *bandsox.Process
+	p   *client.Process
 	tty bool // it has a terminal
 
 	onlooker bool // what we do doesn't reach it
@@ -229,7 +230,7 @@ ash or sh, the first that is there. Leave it as you leave a shell.`,
 			if err != nil {
 				return err
 			}
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				defer a.interrupts.onExit(j.tty.restore)()
 				c := sb.Shell(findShell)
 				j.prepare(c)
@@ -243,7 +244,7 @@ ash or sh, the first that is there. Leave it as you leave a shell.`,
 }
 
 // detached starts cmd, leaves it running and prints how to find it.
-func (a *app) detached(ctx context.Context, p programFlags, cmd *bandsox.Cmd) error {
+func (a *app) detached(ctx context.Context, p programFlags, cmd *client.Cmd) error {
 	a.bars.finish()
 	cmd.Dir, cmd.User, cmd.Timeout = p.workdir, p.user, time.Duration(p.timeout)
 	cmd.Detach, cmd.OpenStdin = true, p.interactive

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 // maxCode bounds the code that is read: more is no program.
@@ -43,7 +44,7 @@ comes from there, standard input is the program's. Exit codes are those of bands
 			if err != nil {
 				return err
 			}
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				if asJSON {
 					r := sb.PythonCapture(cmd.Context(), code, o)
 					if err := writeJSON(os.Stdout, r); err != nil {

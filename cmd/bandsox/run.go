@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 // programFlags are the flags of every command that runs a program in a sandbox.
@@ -79,7 +80,7 @@ func checkPlace(workdir, user string) error {
 }
 
 // prepare connects cmd to our streams.
-func (j *job) prepare(cmd *bandsox.Cmd) {
+func (j *job) prepare(cmd *client.Cmd) {
 	j.app.bars.finish()
 	cmd.Dir, cmd.User, cmd.Timeout = j.flags.workdir, j.flags.user, time.Duration(j.flags.timeout)
 	if j.flags.interactive {
@@ -201,18 +202,21 @@ when signal N ended it. Ctrl-C goes to the program; a second one leaves at once.
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				if j.tty != nil {
 					defer a.interrupts.onExit(j.tty.restore)()
 				}
-				run := bandsox.RunOptions{CreateOptions: o, Args: args[1:], Keep: keep, Prepare: j.prepare}
+				if o.Image, err = a.image(cmd.Context(), m, o.Image); err != nil {
+					return j.finish(bandsox.Info{Image: args[0]}, err)
+				}
+				run := client.RunOptions{CreateOptions: o, Args: args[1:], Keep: keep, Prepare: j.prepare}
 				if cmd.Flags().Changed("entrypoint") {
 					run.Entrypoint = []string{}
 					if entrypoint != "" {
 						run.Entrypoint = []string{entrypoint}
 					}
 				}
-				info, err := m.Run(cmd.Context(), run)
+				info, err := m.Run(a.shown(cmd.Context()), run)
 				if keep && info.ID != "" && !program.json {
 					defer cmd.PrintErrln("kept: " + info.ID)
 				}
@@ -250,7 +254,7 @@ for bandsox attach and bandsox top.`,
 				return err
 			}
 			if detach {
-				return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+				return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 					c := sb.Command(args[1], args[2:]...)
 					c.Env = envPairs(vars)
 					return a.detached(cmd.Context(), program, c)
@@ -260,7 +264,7 @@ for bandsox attach and bandsox top.`,
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				sb, err := m.Get(cmd.Context(), args[0])
 				if err != nil {
 					return err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newCreate(a *app) *cobra.Command {
@@ -26,8 +27,11 @@ func newCreate(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
-				sb, err := m.Create(cmd.Context(), o)
+			return a.with(cmd.Context(), func(m *client.Client) error {
+				if o.Image, err = a.image(cmd.Context(), m, o.Image); err != nil {
+					return err
+				}
+				sb, err := m.Create(a.shown(cmd.Context()), o)
 				if err != nil {
 					return err
 				}
@@ -54,7 +58,7 @@ func newList(a *app) *cobra.Command {
 				return err
 			}
 			all = all || len(o.States) > 0
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				list, err := m.List(cmd.Context(), o)
 				if err != nil {
 					return err
@@ -115,7 +119,7 @@ func newInspect(a *app) *cobra.Command {
 		Use: "inspect SANDBOX", Short: "Print all there is to know of a sandbox as JSON", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				info, err := sb.Info(cmd.Context())
 				if err != nil {
 					return err
@@ -127,13 +131,13 @@ func newInspect(a *app) *cobra.Command {
 }
 
 func newStart(a *app) *cobra.Command {
-	return a.verb("start SANDBOX...", "Boot a stopped sandbox again, with the disk it has", "started", (*bandsox.Sandbox).Start)
+	return a.verb("start SANDBOX...", "Boot a stopped sandbox again, with the disk it has", "started", (*client.Sandbox).Start)
 }
 
 func newStop(a *app) *cobra.Command {
 	grace := bandsox.DefaultGrace
 	cmd := a.verb("stop SANDBOX...", "End a sandbox's programs, write its disk out and power it off", "stopped",
-		func(sb *bandsox.Sandbox, ctx context.Context) error {
+		func(sb *client.Sandbox, ctx context.Context) error {
 			err := sb.Stop(ctx, grace)
 			if errors.Is(err, bandsox.ErrConflict) {
 				if info, ierr := sb.Info(ctx); ierr == nil && info.Status == bandsox.StateStopped {
@@ -147,20 +151,20 @@ func newStop(a *app) *cobra.Command {
 }
 
 func newKill(a *app) *cobra.Command {
-	return a.verb("kill SANDBOX...", "End a sandbox's machine at once, as a power cut would", "killed", (*bandsox.Sandbox).Kill)
+	return a.verb("kill SANDBOX...", "End a sandbox's machine at once, as a power cut would", "killed", (*client.Sandbox).Kill)
 }
 
 func newPause(a *app) *cobra.Command {
-	return a.verb("pause SANDBOX...", "Stop a sandbox's processors", "paused", (*bandsox.Sandbox).Pause)
+	return a.verb("pause SANDBOX...", "Stop a sandbox's processors", "paused", (*client.Sandbox).Pause)
 }
 
 func newResume(a *app) *cobra.Command {
-	return a.verb("resume SANDBOX...", "Let a paused sandbox go on, or one that waited for room on the host's disk", "resumed", (*bandsox.Sandbox).Resume)
+	return a.verb("resume SANDBOX...", "Let a paused sandbox go on, or one that waited for room on the host's disk", "resumed", (*client.Sandbox).Resume)
 }
 
 func newRemove(a *app) *cobra.Command {
 	var force bool
-	cmd := a.verb("rm SANDBOX...", "Throw sandboxes away", "deleted", func(sb *bandsox.Sandbox, ctx context.Context) error {
+	cmd := a.verb("rm SANDBOX...", "Throw sandboxes away", "deleted", func(sb *client.Sandbox, ctx context.Context) error {
 		info, err := sb.Info(ctx)
 		if err != nil {
 			return err
@@ -178,11 +182,11 @@ func newRemove(a *app) *cobra.Command {
 var errAlready = errors.New("already so")
 
 // verb is a command that does one thing to each sandbox named.
-func (a *app) verb(use, short, done string, do func(*bandsox.Sandbox, context.Context) error) *cobra.Command {
+func (a *app) verb(use, short, done string, do func(*client.Sandbox, context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				var first error
 				for _, ref := range args {
 					sb, err := m.Get(cmd.Context(), ref)
@@ -206,8 +210,8 @@ func (a *app) verb(use, short, done string, do func(*bandsox.Sandbox, context.Co
 	}
 }
 
-func (a *app) withSandbox(ctx context.Context, ref string, f func(*bandsox.Sandbox) error) error {
-	return a.with(ctx, func(m *bandsox.Manager) error {
+func (a *app) withSandbox(ctx context.Context, ref string, f func(*client.Sandbox) error) error {
+	return a.with(ctx, func(m *client.Client) error {
 		sb, err := m.Get(ctx, ref)
 		if err != nil {
 			return err
@@ -222,7 +226,7 @@ func newCleanup(a *app) *cobra.Command {
 		Use: "cleanup", Short: "Reclaim what killed processes left behind", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a.keepLeftovers = true
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				found, err := m.Cleanup(cmd.Context(), dryRun)
 				if asJSON {
 					if werr := writeJSON(os.Stdout, found); err == nil {

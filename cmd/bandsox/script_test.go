@@ -37,6 +37,13 @@ func scripts(dir string, setup func(*testscript.Env) error) testscript.Params {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("FROM_HOST", "yes")
 			e.Setenv("BANDSOX_STORAGE", filepath.Join(e.WorkDir, "state"))
+			e.Defer(func() {
+				stop := exec.Command("bandsox", "serve", "--stop")
+				stop.Env = e.Vars
+				if out, err := stop.CombinedOutput(); err != nil {
+					e.T().Log("stopping the server: ", err, string(out))
+				}
+			})
 			return setup(e)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exit": exitWith},

@@ -38,7 +38,7 @@ type serveFlags struct {
 	idleExit   time.Duration
 	logFile    string
 
-	install, uninstall, printUnit, user bool
+	install, uninstall, printUnit, user, stop bool
 }
 
 func newServe(a *app) *cobra.Command {
@@ -55,6 +55,9 @@ seconds to end; sandboxes go on, and the next server finds them.
 
 With --install it is started by systemd with the machine.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if s.stop {
+				return a.stopServer(cmd.Context())
+			}
 			if s.install || s.uninstall || s.printUnit {
 				return a.unit(cmd, s)
 			}
@@ -74,14 +77,17 @@ With --install it is started by systemd with the machine.`,
 	f.StringVar(&s.domain, "domain", "", "servers in sandboxes are at PORT-ID.DOMAIN (default localhost)")
 	f.BoolVar(&s.proxied, "behind-tls-proxy", false, "a proxy in front speaks TLS: cookies are for https only")
 	f.DurationVar(&s.idleExit, "idle-exit", 0, "end when nothing has been asked for so long and no sandbox runs; 0: never")
+	f.BoolVar(&s.stop, "stop", false, "end the server of this state directory instead; sandboxes go on")
 	f.BoolVar(&s.install, "install", false, "write a systemd unit that serves with these flags, and say how to start it")
 	f.BoolVar(&s.uninstall, "uninstall", false, "remove that unit")
 	f.BoolVar(&s.printUnit, "print-unit", false, "print that unit")
 	f.BoolVar(&s.user, "user", false, "with --install, --uninstall, --print-unit: a unit of your own, not the system's")
 	f.BoolVar(&reload, "reload", false, "does nothing; for those who are used to it")
 	f.StringVar(&s.logFile, "log-file", "", "write what is said to this file, of which little is kept")
+	f.BoolVar(&a.keepLeftovers, "keep-leftovers", false, "leave to cleanup what killed processes left behind")
 	_ = f.MarkHidden("log-file")
-	cmd.MarkFlagsMutuallyExclusive("install", "uninstall", "print-unit")
+	_ = f.MarkHidden("keep-leftovers")
+	cmd.MarkFlagsMutuallyExclusive("stop", "install", "uninstall", "print-unit")
 	cmd.MarkFlagsMutuallyExclusive("tls", "tls-cert")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	return cmd
@@ -125,7 +131,9 @@ func (a *app) serve(ctx context.Context, s serveFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	srv, err := server.New(server.Options{Manager: m, Auth: keys, Version: buildVersion(), Audit: dir.Audit(), Domain: s.domain, Webhooks: dir.Webhooks(),
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	srv, err := server.New(server.Options{Manager: m, Shutdown: cancel, Auth: keys, Version: buildVersion(), Audit: dir.Audit(), Domain: s.domain, Webhooks: dir.Webhooks(),
 		Guard: auth.Options{Hosts: s.names(), Origins: s.origins, Insecure: s.insecure, Secure: s.proxied}})
 	if err != nil {
 		return err

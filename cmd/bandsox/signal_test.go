@@ -97,9 +97,7 @@ func TestSignalWhileBooting(t *testing.T) {
 // whoever comes next.
 func (l *lab) noMachineLeft(t *testing.T) {
 	t.Helper()
-	if pids := l.machines(); len(pids) > 0 {
-		t.Errorf("machines left running: %v", pids)
-	}
+	l.settles(t)
 	if out, err := l.command("cleanup").CombinedOutput(); err != nil {
 		t.Errorf("cleanup: %v %s", err, out)
 	}

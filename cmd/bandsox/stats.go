@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 const (
@@ -30,7 +31,7 @@ Ctrl-C: those named, else all that run or are paused. Of a paused one, and of on
 whose guest does not answer, the memory is what its machine takes of the host's.`,
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), func(m *bandsox.Manager) error {
+			return a.with(cmd.Context(), func(m *client.Client) error {
 				err := stats(cmd.Context(), m, args, once, asJSON)
 				if !once && errors.Is(err, context.Canceled) {
 					return nil // Ctrl-C is how one leaves
@@ -44,7 +45,7 @@ whose guest does not answer, the memory is what its machine takes of the host's.
 	return cmd
 }
 
-func stats(ctx context.Context, m *bandsox.Manager, refs []string, once, asJSON bool) error {
+func stats(ctx context.Context, m *client.Client, refs []string, once, asJSON bool) error {
 	clear := !once && !asJSON && term.IsTerminal(int(os.Stdout.Fd()))
 	for look := 0; ; look++ {
 		list, err := figures(ctx, m, refs)
@@ -73,7 +74,7 @@ func stats(ctx context.Context, m *bandsox.Manager, refs []string, once, asJSON 
 
 // figures asks all of them at once. One of those not named may have ended
 // meanwhile.
-func figures(ctx context.Context, m *bandsox.Manager, refs []string) ([]bandsox.Stats, error) {
+func figures(ctx context.Context, m *client.Client, refs []string) ([]bandsox.Stats, error) {
 	named := len(refs) > 0
 	if !named {
 		infos, err := m.List(ctx, bandsox.ListOptions{States: []bandsox.State{bandsox.StateRunning, bandsox.StatePaused}})
@@ -88,7 +89,7 @@ func figures(ctx context.Context, m *bandsox.Manager, refs []string) ([]bandsox.
 	var wg sync.WaitGroup
 	for i, ref := range refs {
 		wg.Go(func() {
-			var sb *bandsox.Sandbox
+			var sb *client.Sandbox
 			if sb, errs[i] = m.Get(ctx, ref); errs[i] == nil {
 				all[i], errs[i] = sb.Stats(ctx)
 			}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 // localTTY is our terminal while it is lent to a program in a sandbox.
@@ -33,7 +34,7 @@ func openTTY(interactive bool) (*localTTY, error) {
 
 // connect gives cmd a terminal of our size and, if cmd reads our keys, has ours
 // pass every one of them on.
-func (t *localTTY) connect(cmd *bandsox.Cmd) {
+func (t *localTTY) connect(cmd *client.Cmd) {
 	size := t.size()
 	cmd.TTY = &size
 	if v, ok := os.LookupEnv("TERM"); ok {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newUpdate(a *app) *cobra.Command {
@@ -57,7 +58,7 @@ counts from now; 0 ends it. A disk grows while it is used, and can't shrink.`,
 			if u.Env, err = pairs("--env", env); err != nil {
 				return err
 			}
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				if err := sb.Update(cmd.Context(), u); err != nil {
 					return err
 				}
@@ -96,7 +97,7 @@ func newRename(a *app) *cobra.Command {
 		Use: "rename SANDBOX NAME", Short: "Give a sandbox another name", Args: cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSandbox(cmd.Context(), args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				if err := sb.Update(cmd.Context(), bandsox.Update{Name: &args[1]}); err != nil {
 					return err
 				}
@@ -120,7 +121,7 @@ func newWait(a *app) *cobra.Command {
 				ctx, cancel = context.WithTimeout(ctx, time.Duration(timeout))
 				defer cancel()
 			}
-			return a.withSandbox(ctx, args[0], func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(ctx, args[0], func(sb *client.Sandbox) error {
 				return sb.Wait(ctx, bandsox.State(state))
 			})
 		},
@@ -133,7 +134,7 @@ func newWait(a *app) *cobra.Command {
 func newRestart(a *app) *cobra.Command {
 	grace := bandsox.DefaultGrace
 	cmd := a.verb("restart SANDBOX...", "Stop a sandbox, if it runs, and boot it again", "restarted",
-		func(sb *bandsox.Sandbox, ctx context.Context) error { return sb.Restart(ctx, grace) })
+		func(sb *client.Sandbox, ctx context.Context) error { return sb.Restart(ctx, grace) })
 	cmd.Flags().DurationVar(&grace, "grace", bandsox.DefaultGrace, "time between SIGTERM and SIGKILL")
 	return cmd
 }

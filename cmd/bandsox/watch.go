@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/client"
 )
 
 func newWatch(a *app) *cobra.Command {
@@ -22,7 +23,7 @@ when what is watched is removed. Who reads too slowly gets a line "overflow".`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, path := guestPath(args[0])
-			return a.withSandbox(cmd.Context(), ref, func(sb *bandsox.Sandbox) error {
+			return a.withSandbox(cmd.Context(), ref, func(sb *client.Sandbox) error {
 				out := newLister("")
 				n := 0
 				for e, err := range sb.Watch(cmd.Context(), path, o) {

@@ -14,11 +14,12 @@ import (
 
 // Error is the body of every answer that is no success.
 type Error struct {
-	Detail Detail    `json:"detail" doc:"What is wrong: text, or the list of what is wrong with the request"`
-	Code   wire.Code `json:"code" enum:"invalid,not_found,conflict,unauthorized,denied,exhausted,timeout,unavailable,internal" doc:"The class of the error"`
-	Hint   string    `json:"hint,omitempty" doc:"What to do about it: most often the next command to type"`
-	Op     string    `json:"op,omitempty" doc:"What was being done"`
-	ID     string    `json:"id,omitempty" doc:"With what: a sandbox's id, an image's name"`
+	Detail  Detail    `json:"detail" doc:"What is wrong: text, or the list of what is wrong with the request"`
+	Code    wire.Code `json:"code" enum:"invalid,not_found,conflict,unauthorized,denied,exhausted,timeout,unavailable,internal" doc:"The class of the error"`
+	Hint    string    `json:"hint,omitempty" doc:"What to do about it: most often the next command to type"`
+	Message string    `json:"message,omitempty" doc:"What is wrong, where detail is in the reference's words"`
+	Op      string    `json:"op,omitempty" doc:"What was being done"`
+	ID      string    `json:"id,omitempty" doc:"With what: a sandbox's id, an image's name"`
 
 	Status int         `json:"-"` // of the answer
 	Header http.Header `json:"-"` // of the answer: Retry-After, say

@@ -35,6 +35,9 @@ func (s *Server) building(r *http.Request) (context.Context, context.CancelFunc)
 }
 
 func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
+	if err := allowBuild(r.Context()); err != nil {
+		return err
+	}
 	o, err := buildOptions(r)
 	if err != nil {
 		return err

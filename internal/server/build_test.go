@@ -3,6 +3,7 @@ package server_test
 import (
 	"archive/tar"
 	"bytes"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/internal/auth"
 	"github.com/bandsox/bandsox/internal/vm/vmtest"
 )
 
@@ -120,4 +122,28 @@ func TestBuild(t *testing.T) {
 			t.Errorf("a build that fails: %d %s", r.status, r.body)
 		}
 	})
+}
+
+// TestBuildsAreForThoseWhoMayDoEverything: RUN is root on the server's host.
+func TestBuildsAreForThoseWhoMayDoEverything(t *testing.T) {
+	h := newHouseWith(t, auth.Options{Local: func(*http.Request) bool { return false }})
+	body, kind := form{files: map[string]string{"dockerfile": "FROM scratch"}}.encode(t)
+	ask := func() int { return h.do("POST", "/api/vms/from-dockerfile", body, "Content-Type", kind).status }
+	if got := ask(); got != 403 {
+		t.Errorf("anyone on this machine: %d", got)
+	}
+	made, err := h.keys.Init(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := h.keys.CreateKey(t.Context(), auth.KeyOptions{Name: "user", Scopes: []auth.Scope{auth.ScopeUse}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.key = user.Key; ask() != 403 {
+		t.Error("a key that may use sandboxes built")
+	}
+	if h.key = made.Key; ask() == 403 {
+		t.Error("a key that may do everything may not")
+	}
 }

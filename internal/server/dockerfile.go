@@ -20,6 +20,9 @@ import (
 const maxDockerfile = 1 << 20
 
 func (s *Server) createFromDockerfile(w http.ResponseWriter, r *http.Request) error {
+	if err := allowBuild(r.Context()); err != nil {
+		return err
+	}
 	form, err := r.MultipartReader()
 	if err != nil {
 		return invalid("the body must be a form: %w", err)

@@ -75,7 +75,7 @@ func compatible(e *api.Error, rt *route) {
 		}
 	}
 	if strings.HasPrefix(rt.path, "/api/vms/{id}") && e.Code == wire.NotFound && e.Op == "get" {
-		e.Detail = api.Detail{Text: "VM not found"}
+		e.Message, e.Detail = e.Detail.Text, api.Detail{Text: "VM not found"}
 	}
 }
 

@@ -102,6 +102,10 @@ func (s *Server) watchFiles(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if _, err := sb.Stat(ctx, name); err != nil { // what isn't there is the answer's own error
+		var e *bandsox.Error
+		if errors.As(err, &e) {
+			err = &bandsox.Error{Code: e.Code, Op: "watch", ID: e.ID, Err: e.Err, Hint: e.Hint}
+		}
 		return err
 	}
 	seq := sb.Watch(ctx, name, o)

@@ -6,16 +6,26 @@ import (
 	"github.com/bandsox/bandsox"
 	"github.com/bandsox/bandsox/internal/api"
 	"github.com/bandsox/bandsox/internal/auth"
+	"github.com/bandsox/bandsox/internal/wire"
 )
 
 var houseRoutes = []route{
 	{method: "GET", path: "/api/doctor", need: auth.NeedAdmin, tag: tagHouse, summary: "What the server's host can do, found out by trying it", do: call((*Server).doctor)},
+	{method: "POST", path: "/api/shutdown", need: auth.NeedAdmin, tag: tagHouse, summary: "End the server; sandboxes go on, and the next server finds them", do: call((*Server).shutDown)},
 	{method: "POST", path: "/api/cleanup", need: auth.NeedAdmin, tag: tagHouse, summary: "Reclaim what killed processes left behind", do: call((*Server).cleanup)},
 }
 
 func (s *Server) doctor(ctx context.Context, _ *struct{}) (*answer[bandsox.Report], error) {
 	report, err := bandsox.Doctor(ctx, bandsox.DoctorOptions{Storage: s.m.Storage()})
 	return answered(report), err
+}
+
+func (s *Server) shutDown(context.Context, *struct{}) (*answer[api.Status], error) {
+	if s.shutdown == nil {
+		return nil, wire.Errorf(wire.Unavailable, "this server is part of a program, which ends it")
+	}
+	s.shutdown()
+	return status("stopping"), nil
 }
 
 func (s *Server) cleanup(ctx context.Context, in *struct{ Body api.Cleanup }) (*answer[[]bandsox.Leftover], error) {

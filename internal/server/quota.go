@@ -104,6 +104,17 @@ func (s *Server) make(ctx context.Context, o bandsox.CreateOptions) (sb *bandsox
 	return sb, err
 }
 
+// allowBuild refuses a build to those who may not do everything here: what its
+// RUN runs is root in a container of the host, and in no microVM.
+func allowBuild(ctx context.Context) error {
+	who := auth.From(ctx)
+	if who.Kind == auth.Local || who.Kind != auth.Anonymous && auth.Allow(who, auth.NeedAdmin, "") == nil {
+		return nil
+	}
+	return wire.Errorf(wire.Denied, "a build runs as root in a container of the server's host: %s may not", who).
+		WithHint("build on the server, by its command line, or with a key of scope admin; or docker build elsewhere, and bandsox image load")
+}
+
 // hostImages are the beginnings of the references that name files of this host.
 var hostImages = []string{"dir:", "oci:", "docker-archive:", "oci-archive:"}
 

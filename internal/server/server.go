@@ -25,6 +25,8 @@ type Options struct {
 	Auth    *auth.Store
 	Guard   auth.Options // WriteError is the server's own
 	Version string
+	// Shutdown ends the server's program, as POST /api/shutdown asks.
+	Shutdown func()
 	// Webhooks is the file in which whom to tell of events is kept; "": nowhere.
 	Webhooks string
 	// Domain is what the host names of guests' servers end with: PORT-ID.DOMAIN.
@@ -45,14 +47,15 @@ type Server struct {
 
 	proxied bool // every request may come from elsewhere, through a proxy
 
-	quotas  quotas
-	hooks   *webhooks
-	traffic traffic
-	figures *figures
-	audit   *audit
-	domain  string
-	guests  *http.Transport // to servers in guests
-	proxy   http.Handler    // of /proxy/…
+	quotas   quotas
+	shutdown func()
+	hooks    *webhooks
+	traffic  traffic
+	figures  *figures
+	audit    *audit
+	domain   string
+	guests   *http.Transport // to servers in guests
+	proxy    http.Handler    // of /proxy/…
 
 	api    huma.API
 	routes []route
@@ -69,7 +72,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(),
+	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(), shutdown: o.Shutdown,
 		table: http.NewServeMux(), mux: http.NewServeMux(),
 		proxied: o.Guard.Secure, figures: newFigures()}
 	s.traffic.last = s.started

@@ -79,3 +79,13 @@ func commandOf(pid int) string {
 		return r
 	}, s)
 }
+
+// Owned reports whether anyone has the directory open.
+func Owned(l Layout) bool {
+	lk, err := lock(l.Lock(), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return true
+	}
+	_ = lk.Unlock()
+	return false
+}
