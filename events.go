@@ -29,7 +29,7 @@ const (
 	EventRenamed        = "renamed"         // details: from
 	EventUpdated        = "updated"         // details: changed, the names of the changed fields
 	EventProcessStarted = "process_started" // details: process, argv; started, if that is told late
-	EventProcessExited  = "process_exited"  // details: process, exit_code, signal, timeout; ended, if that is told late
+	EventProcessExited  = "process_exited"  // details: process, exit_code, signal, timeout; ended, if that is told late. Or process and reason: its machine ended
 	EventOOM            = "oom"             // details: process, mem_mib
 	EventGap            = "gap"             // events that are no longer kept; details: lost, their number
 )

@@ -88,7 +88,8 @@ func (sb *Sandbox) hold(machine vm.Machine, client *agent.Client, lock *store.Fi
 	sb.mu.Lock()
 	sb.machine, sb.client, sb.lock, sb.leave = machine, client, lock, leave
 	sb.mu.Unlock()
-	sb.m.wg.Go(func() { sb.witness(ctx, machine, found) })
+	through := sb.programs.begin()
+	sb.m.wg.Go(func() { defer through(); sb.witness(ctx, machine, found) })
 	sb.m.wg.Go(func() {
 		for {
 			select {
@@ -114,6 +115,7 @@ func (sb *Sandbox) machineDone(machine vm.Machine) {
 	_, client, lock := sb.letGo()
 	defer lock.Unlock()
 	if client != nil {
+		drain(client)
 		_ = client.Close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -159,6 +161,9 @@ func halt(why error) func(*Info) {
 }
 
 func (sb *Sandbox) ended(ctx context.Context, why error) error {
+	if !sb.held() {
+		sb.programs.lastWords()
+	}
 	return sb.save(ctx, func(i *Info) {
 		i.Status, i.Reason, i.PID, i.Machine, i.AgentReady, i.AutoResume, i.Doing = StateStopped, "", 0, nil, false, false, ""
 		if why != nil {

@@ -120,6 +120,7 @@ func (sb *Sandbox) stop(ctx context.Context, grace time.Duration) error {
 		if err := client.Shutdown(stopCtx, grace); err == nil {
 			select {
 			case <-machine.Done():
+				drain(client)
 			case <-stopCtx.Done():
 			}
 		}

@@ -213,12 +213,12 @@ func (sb *Sandbox) write(ctx context.Context, row store.Sandbox, fact bool) erro
 // writeAll writes what is owed, and row.
 func (sb *Sandbox) writeAll(ctx context.Context, row store.Sandbox) error {
 	for len(sb.owe) > 0 {
-		if err := sb.m.store.Update(ctx, sb.owe[0]); err != nil && classify(err) != CodeNotFound {
+		if err := sb.m.update(ctx, sb.owe[0]); err != nil && classify(err) != CodeNotFound {
 			return err
 		}
 		sb.owe = sb.owe[1:]
 	}
-	return sb.m.store.Update(ctx, row)
+	return sb.m.update(ctx, row)
 }
 
 // become makes info what memory knows, and wakes those that wait for it.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bandsox/bandsox/internal/agent"
 	"github.com/bandsox/bandsox/internal/store"
 	"github.com/bandsox/bandsox/internal/vm"
 	"github.com/bandsox/bandsox/internal/wire"
@@ -18,6 +19,50 @@ import (
 type programs struct {
 	mu   sync.Mutex
 	runs map[string]bool // by id: whether the start was told
+
+	heard chan struct{} // closed when the witness of the machine in hand is through
+}
+
+// update writes a row. Where its machine has ended, so have all its processes.
+func (m *Manager) update(ctx context.Context, row store.Sandbox) error {
+	if s := State(row.State); s != StateStopped && s != StateFailed {
+		return m.store.Update(ctx, row)
+	}
+	return m.store.UpdateEnded(ctx, row, func(process string) Event {
+		return event(&row, EventProcessExited, map[string]string{"process": process, "reason": "the machine ended"})
+	})
+}
+
+// begin is for a witness that begins; it calls what is returned when it is through.
+func (p *programs) begin() (through func()) {
+	heard := make(chan struct{})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = heard
+	return func() { close(heard) }
+}
+
+// lastWords waits for what a machine that has ended had still said of its programs.
+// It is in the socket already, so that it is soon.
+func (p *programs) lastWords() {
+	p.mu.Lock()
+	heard := p.heard
+	p.mu.Unlock()
+	if heard == nil {
+		return
+	}
+	select {
+	case <-heard:
+	case <-time.After(5 * time.Second):
+	}
+}
+
+// drain waits for a session to end that has nobody at the other end any more.
+func drain(client *agent.Client) {
+	select {
+	case <-client.Done():
+	case <-time.After(5 * time.Second):
+	}
 }
 
 // expect lets id be told of: it is about to be started.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -201,4 +202,63 @@ func TestMadeUpPrograms(t *testing.T) {
 	if _, told := story(t, m, 0); told != "created ready process_started oom process_exited paused" {
 		t.Error(told)
 	}
+}
+
+// TestProcessesEndWithTheirMachine: each has one end, told by whoever finds that
+// the machine has ended, with no exit code made up.
+func TestProcessesEndWithTheirMachine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	m := newManager(t, dir)
+	sb := create(t, m, CreateOptions{})
+	ends := func(what, want string, ids ...string) {
+		t.Helper()
+		for _, id := range ids {
+			becomes(t, what, want, func() string { return lifeOf(t, m, id) })
+		}
+	}
+	run := func() []string {
+		return []string{detached(t, sb, "exec sleep 1000"), detached(t, sb, "exec sleep 1000")}
+	}
+	lost := "process_started, process_exited"
+	ids := run()
+	if err := sb.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ends("killed", lost, ids...)
+	if err := sb.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ids = run()
+	if err := syscall.Kill(sb.known().PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	ends("died", lost, ids...)
+	if err := sb.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ids = run()
+	if err := sb.Stop(t.Context(), DefaultGrace); err != nil {
+		t.Fatal(err)
+	}
+	ends("stopped, and the guest told", exited+"143", ids...)
+	if err := sb.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ids = run()
+	pid := sb.known().PID
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, "the machine", "gone", func() string {
+		if syscall.Kill(pid, 0) != nil {
+			return "gone"
+		}
+		return "there"
+	})
+	m = newManager(t, dir)
+	ends("found dead", lost, ids...)
 }

@@ -56,6 +56,32 @@ func (s *Store) ForgetProcesses(ctx context.Context, sandbox string) error {
 	return rowError("forgetting the processes of", Sandbox{ID: sandbox}, err)
 }
 
+// maxEnds is how many processes one machine's end tells of: more than a guest
+// can run.
+const maxEnds = 1024
+
+// endAll ends the processes of a sandbox that have not, and makes their events.
+func endAll(ctx context.Context, tx *sql.Tx, sandbox string, event func(process string) Event) ([]Event, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id FROM processes WHERE sandbox=? AND ended=0 LIMIT ?`, sandbox, maxEnds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []Event
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		list = append(list, event(id))
+	}
+	if err := rows.Err(); err != nil || len(list) == 0 {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE processes SET ended=? WHERE sandbox=? AND ended=0`, time.Now().UnixNano(), sandbox)
+	return list, err
+}
+
 // insertNotes writes what is news of the notes, and says whether any is.
 func insertNotes(ctx context.Context, w *writer, notes []note) (told bool, err error) {
 	for _, n := range notes {

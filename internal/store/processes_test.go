@@ -95,3 +95,46 @@ func TestProcessesToldOfAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestMachineEnds: all processes that ran end with the machine, once; how one
+// ended that was noted before stays as it was.
+func TestMachineEnds(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	sb, other := insert(t, s, "one"), insert(t, s, "two")
+	for i := range maxEnds / 2 {
+		s.NoteStart(fmt.Sprint(i), Event{Type: "start", Sandbox: sb.ID})
+	}
+	s.NoteStart("x", Event{Type: "start", Sandbox: other.ID})
+	s.NoteEnd("7", Event{Type: "end", Sandbox: sb.ID})
+	for range 2 {
+		err := s.UpdateEnded(t.Context(), sb, func(id string) Event {
+			return Event{Type: "lost", Sandbox: sb.ID, Details: map[string]string{"process": id}}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir)
+	}
+	s.NoteEnd("8", Event{Type: "end", Sandbox: sb.ID}) // too late
+	if err := s.Update(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.Events(t.Context(), 0, KeptEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count, of := map[string]int{}, map[string]int{}
+	for _, e := range list {
+		count[e.Type]++
+		if e.Type == "lost" {
+			of[e.Details["process"]]++
+		}
+	}
+	if count["lost"] != maxEnds/2-1 || len(of) != maxEnds/2-1 || count["end"] != 1 || of["7"] != 0 || of["x"] != 0 {
+		t.Errorf("%v, of %d", count, len(of))
+	}
+}

@@ -24,7 +24,11 @@ func (s *Store) Insert(ctx context.Context, sb Sandbox) error {
 }
 
 // Update replaces what may change of a sandbox's row.
-func (s *Store) Update(ctx context.Context, sb Sandbox) error {
+func (s *Store) Update(ctx context.Context, sb Sandbox) error { return s.UpdateEnded(ctx, sb, nil) }
+
+// UpdateEnded is Update for a sandbox whose machine has ended: every process of
+// it whose end was not told gets the event that ended makes.
+func (s *Store) UpdateEnded(ctx context.Context, sb Sandbox, ended func(process string) Event) error {
 	err := s.change(ctx, func(tx *sql.Tx) ([]Event, error) {
 		old, err := find(ctx, tx, sb.ID)
 		if err != nil {
@@ -33,7 +37,11 @@ func (s *Store) Update(ctx context.Context, sb Sandbox) error {
 		_, err = tx.ExecContext(ctx,
 			`UPDATE sandboxes SET name=?, state=?, owner_pid=?, owner_start=?, record=? WHERE id=?`,
 			null(sb.Name), sb.State, sb.Owner.PID, int64(sb.Owner.StartTime), sb.Record, sb.ID)
-		return s.derived(&old, &sb), err
+		var ends []Event
+		if err == nil && ended != nil {
+			ends, err = endAll(ctx, tx, sb.ID, ended)
+		}
+		return append(ends, s.derived(&old, &sb)...), err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return NotFound(sb.ID)
