@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/bandsox/bandsox"
 )
@@ -32,11 +35,15 @@ func usageError(format string, args ...any) error {
 // to exit with. It is the only place that does either.
 func report(w io.Writer, err error) int {
 	var code exitCode
+	var file *fs.PathError
 	var exit *bandsox.ExitError
 	var e *bandsox.Error
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &file) && file.Path == os.Stdout.Name() && errors.Is(err, syscall.EPIPE):
+		// The reader has what it wanted. A server that goes away is another matter.
+		return 128 + int(syscall.SIGPIPE)
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &exit):
