@@ -17,6 +17,9 @@ type Stat = wire.Stat
 
 // Stat describes a file; a symbolic link itself, not what it leads to.
 func (sb *Sandbox) Stat(ctx context.Context, path string) (Stat, error) {
+	if path == "" {
+		return Stat{}, invalid("stat", path, "the path is empty")
+	}
 	client, err := sb.reading(ctx)
 	if err != nil {
 		return Stat{}, fail("stat", path, err)
@@ -45,6 +48,9 @@ func (sb *Sandbox) side() *transfer.Side {
 type remote struct{ sb *Sandbox }
 
 func (r remote) Read(ctx context.Context, q wire.ReadRequest) (Stat, io.ReadCloser, error) {
+	if q.Path == "" {
+		return Stat{}, nil, wire.Errorf(CodeInvalid, "the path is empty")
+	}
 	client, err := r.sb.reading(ctx)
 	if err != nil {
 		return Stat{}, nil, err

@@ -266,3 +266,25 @@ func TestCopyTrees(t *testing.T) {
 		t.Errorf("more than asked for: %v", err)
 	}
 }
+
+// TestEmptyPath: an empty path is no file, and not the root; a relative one is
+// taken from there.
+func TestEmptyPath(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, t.TempDir())
+	sb := create(t, m, CreateOptions{})
+	_, errRead := sb.ReadFile(t.Context(), "")
+	_, errRange := sb.ReadRange(t.Context(), "", 0, 1)
+	_, errStat := sb.Stat(t.Context(), "")
+	for _, err := range []error{errRead, errRange, errStat} {
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "the path is empty") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if err := sb.WriteFile(t.Context(), "relative", []byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := sb.ReadFile(t.Context(), "/relative"); err != nil || string(b) != "x" {
+		t.Errorf("%q %v", b, err)
+	}
+}
