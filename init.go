@@ -45,12 +45,13 @@ func Init(ctx context.Context, o InitOptions) (Kernel, error) {
 		}
 		o.Storage = dir
 	}
-	st, err := store.Open(ctx, o.Storage, true)
-	if err != nil {
+	// Not as a manager: one may have the directory, a server that is waiting for a
+	// kernel. Installing has a lock of its own.
+	kernels := store.Layout(o.Storage).Kernels()
+	if err := os.MkdirAll(kernels, 0o755); err != nil {
 		return Kernel{}, fail("init", "", err)
 	}
-	defer st.Close()
-	k, err := kernel.Install(ctx, st.Kernels(), kernel.InstallOptions{
+	k, err := kernel.Install(ctx, kernels, kernel.InstallOptions{
 		Source: o.Kernel, SHA256: o.KernelSHA256, Force: o.Force, Progress: o.Progress,
 		Mirror: cmp.Or(debianMirror(o.DebianMirror), image.DebianMirror()),
 		// What every driver of this build boots from.
