@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -107,11 +106,9 @@ func (s *Server) exec(ctx context.Context, in *struct {
 // errClosing is why a program ends with the server.
 var errClosing = wire.Errorf(wire.Unavailable, "the server is shutting down")
 
-const timeoutDetail = "Command timed out" // the reference's word for it
-
 // timedOut is the reference's error of a program whose time was over.
 func timedOut(id string) error {
-	return &bandsox.Error{Code: bandsox.CodeTimeout, Op: "exec", ID: id, Err: errors.New(timeoutDetail),
+	return &bandsox.Error{Code: bandsox.CodeTimeout, Op: "exec", ID: id, Err: &wire.Error{Code: wire.Timeout, Message: "Command timed out"},
 		Hint: "give it more by timeout, in seconds; 0: as long as it takes"}
 }
 
