@@ -85,7 +85,8 @@ func (l *lab) settles(t *testing.T) {
 	t.Helper()
 	wait(t, "the server to throw sandboxes away", func() bool {
 		left, _ := filepath.Glob(filepath.Join(l.state, "sandboxes", "*"))
-		return len(left) == 0 && len(l.machines()) == 0
+		half, _ := filepath.Glob(filepath.Join(l.state, "scratch", "*", "*"))
+		return len(left) == 0 && len(half) == 0 && len(l.machines()) == 0
 	})
 }
 
