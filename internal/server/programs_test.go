@@ -221,7 +221,7 @@ func TestTerminal(t *testing.T) {
 	if err != nil || json.Unmarshal(b, &hello) != nil || hello.Type != "hello" || hello.Process == "" {
 		t.Fatalf("%s %v", b, err)
 	}
-	if err := c.Write(t.Context(), websocket.MessageBinary, []byte("PS1=; stty -echo; echo before\n")); err != nil {
+	if err := c.Write(t.Context(), websocket.MessageBinary, []byte("PS1=; stty -echo; echo; echo before\n")); err != nil {
 		t.Fatal(err)
 	}
 	sees(t, c, "\nbefore\r\n")
