@@ -20,8 +20,7 @@ func (c *Client) Build(ctx context.Context, o bandsox.BuildOptions) (img bandsox
 	}
 	defer tar.Close()
 	header := http.Header{"Content-Type": {"application/x-tar"}}
-	tell := bandsox.ProgressOf(ctx)
-	events := tell != nil || o.Log != nil
+	events := bandsox.ProgressOf(ctx) != nil || o.Log != nil
 	if events {
 		header.Set("Accept", "text/event-stream")
 	}
@@ -35,7 +34,8 @@ func (c *Client) Build(ctx context.Context, o bandsox.BuildOptions) (img bandsox
 	}
 	defer resp.Body.Close()
 	if !events {
-		return img, failure("build", o.Tag, ctxOr(ctx, json.NewDecoder(resp.Body).Decode(&img)))
+		err = json.NewDecoder(resp.Body).Decode(&img)
+		return img, failure("build", o.Tag, ctxOr(ctx, err))
 	}
 	for m, err := range messages(ctx, resp.Body) {
 		if err != nil {
@@ -43,10 +43,7 @@ func (c *Client) Build(ctx context.Context, o bandsox.BuildOptions) (img bandsox
 		}
 		switch m.kind {
 		case "progress":
-			var p api.Progress
-			if json.Unmarshal(m.data, &p) == nil && tell != nil {
-				tell(p.What, p.Done, p.Total)
-			}
+			tellProgress(ctx, m)
 		case "log":
 			var l api.BuildLog
 			if json.Unmarshal(m.data, &l) == nil && o.Log != nil {
@@ -57,7 +54,8 @@ func (c *Client) Build(ctx context.Context, o bandsox.BuildOptions) (img bandsox
 		case "error":
 			return img, eventError("build", o.Tag, m)
 		case "done":
-			return img, failure("build", o.Tag, json.Unmarshal(m.data, &img))
+			err := json.Unmarshal(m.data, &img)
+			return img, failure("build", o.Tag, err)
 		}
 	}
 	return img, failure("build", o.Tag, io.ErrUnexpectedEOF)

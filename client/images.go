@@ -16,9 +16,9 @@ import (
 // bandsox.WithProgress gave ctx is told how long it takes.
 func (c *Client) Pull(ctx context.Context, ref string) (img bandsox.Image, err error) {
 	in := api.PullImage{Image: ref}
-	tell := bandsox.ProgressOf(ctx)
-	if tell == nil {
-		return img, c.call(ctx, "pull", ref, http.MethodPost, "/api/images/pull", nil, in, &img)
+	if bandsox.ProgressOf(ctx) == nil {
+		err = c.call(ctx, "pull", ref, http.MethodPost, "/api/images/pull", nil, in, &img)
+		return img, err
 	}
 	resp, err := c.send(ctx, "pull", ref, http.MethodPost, "/api/images/pull", nil, strings.NewReader(string(api.JSON(in))), http.Header{
 		"Accept": {"text/event-stream"}, "Content-Type": {"application/json"}})
@@ -32,17 +32,23 @@ func (c *Client) Pull(ctx context.Context, ref string) (img bandsox.Image, err e
 		}
 		switch m.kind {
 		case "progress":
-			var p api.Progress
-			if json.Unmarshal(m.data, &p) == nil {
-				tell(p.What, p.Done, p.Total)
-			}
+			tellProgress(ctx, m)
 		case "error":
 			return img, eventError("pull", ref, m)
 		case "done":
-			return img, failure("pull", ref, json.Unmarshal(m.data, &img))
+			err := json.Unmarshal(m.data, &img)
+			return img, failure("pull", ref, err)
 		}
 	}
 	return img, failure("pull", ref, io.ErrUnexpectedEOF)
+}
+
+// tellProgress tells what bandsox.WithProgress gave ctx what an event says.
+func tellProgress(ctx context.Context, m message) {
+	var p api.Progress
+	if tell := bandsox.ProgressOf(ctx); tell != nil && json.Unmarshal(m.data, &p) == nil {
+		tell(p.What, p.Done, p.Total)
+	}
 }
 
 // eventError is the error that an event tells of.
@@ -63,18 +69,21 @@ func (c *Client) Load(ctx context.Context, ref string, r io.Reader) (img bandsox
 		return img, err
 	}
 	defer resp.Body.Close()
-	return img, failure("load", ref, ctxOr(ctx, json.NewDecoder(resp.Body).Decode(&img)))
+	err = json.NewDecoder(resp.Body).Decode(&img)
+	return img, failure("load", ref, ctxOr(ctx, err))
 }
 
 // Images lists the server's store.
 func (c *Client) Images(ctx context.Context) (list []bandsox.Image, err error) {
-	return list, c.get(ctx, "list images", "/api/images", nil, &list)
+	err = c.get(ctx, "list images", "/api/images", nil, &list)
+	return list, err
 }
 
 // Image finds one image of the server's store by name, digest, or the
 // beginning of a digest.
 func (c *Client) Image(ctx context.Context, ref string) (img bandsox.Image, err error) {
-	return img, c.call(ctx, "image", ref, http.MethodGet, "/api/images/inspect", url.Values{"ref": {ref}}, nil, &img)
+	err = c.call(ctx, "image", ref, http.MethodGet, "/api/images/inspect", url.Values{"ref": {ref}}, nil, &img)
+	return img, err
 }
 
 // RemoveImage forgets a name; with the last name of an image, or given by
@@ -86,12 +95,14 @@ func (c *Client) RemoveImage(ctx context.Context, ref string) error {
 // PruneImages removes the images that no name stands for, or with all every
 // one, unless a sandbox is made from it, and returns what it removed.
 func (c *Client) PruneImages(ctx context.Context, all bool) (list []bandsox.Image, err error) {
-	return list, c.call(ctx, "prune", "", http.MethodPost, "/api/images/prune", nil, api.PruneImages{All: all}, &list)
+	err = c.call(ctx, "prune", "", http.MethodPost, "/api/images/prune", nil, api.PruneImages{All: all}, &list)
+	return list, err
 }
 
 // Doctor finds out what the server's host can do, by trying it.
 func (c *Client) Doctor(ctx context.Context) (report bandsox.Report, err error) {
-	return report, c.get(ctx, "doctor", "/api/doctor", nil, &report)
+	err = c.get(ctx, "doctor", "/api/doctor", nil, &report)
+	return report, err
 }
 
 // Shutdown ends the server. Sandboxes go on, and the next server finds them.
@@ -102,5 +113,6 @@ func (c *Client) Shutdown(ctx context.Context) error {
 // Cleanup finds what killed processes left behind, and unless dryRun reclaims
 // it.
 func (c *Client) Cleanup(ctx context.Context, dryRun bool) (list []bandsox.Leftover, err error) {
-	return list, c.call(ctx, "cleanup", "", http.MethodPost, "/api/cleanup", nil, api.Cleanup{DryRun: dryRun}, &list)
+	err = c.call(ctx, "cleanup", "", http.MethodPost, "/api/cleanup", nil, api.Cleanup{DryRun: dryRun}, &list)
+	return list, err
 }

@@ -27,7 +27,8 @@ type Process struct {
 // Processes lists the processes that were started in the sandbox, oldest first.
 func (sb *Sandbox) Processes(ctx context.Context) ([]bandsox.ProcessInfo, error) {
 	var list []bandsox.ProcessInfo
-	return list, sb.call(ctx, "processes", http.MethodGet, "processes", nil, nil, &list)
+	err := sb.call(ctx, "processes", http.MethodGet, "processes", nil, nil, &list)
+	return list, err
 }
 
 // Process finds a process by its id, or by a beginning of it that no other
@@ -61,7 +62,8 @@ func (p *Process) path(what string) string {
 // Info returns what is known of the process now.
 func (p *Process) Info(ctx context.Context) (bandsox.ProcessInfo, error) {
 	var info bandsox.ProcessInfo
-	return info, p.call(ctx, "process", http.MethodGet, "", nil, &info)
+	err := p.call(ctx, "process", http.MethodGet, "", nil, &info)
+	return info, err
 }
 
 // Wait waits for the process to end, if it has not yet. It returns an

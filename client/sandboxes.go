@@ -59,10 +59,7 @@ func (c *Client) Create(ctx context.Context, o bandsox.CreateOptions) (*Sandbox,
 		}
 		switch m.kind {
 		case "progress":
-			var p api.Progress
-			if tell := bandsox.ProgressOf(ctx); tell != nil && json.Unmarshal(m.data, &p) == nil {
-				tell(p.What, p.Done, p.Total)
-			}
+			tellProgress(ctx, m)
 		case "error":
 			return fail(eventError("create", o.Image, m))
 		case "created":
@@ -130,7 +127,8 @@ func (c *Client) List(ctx context.Context, o bandsox.ListOptions) ([]bandsox.Inf
 		q.Set("after", o.After)
 	}
 	var list []bandsox.Info
-	return list, c.get(ctx, "list", "/api/vms", q, &list)
+	err := c.get(ctx, "list", "/api/vms", q, &list)
+	return list, err
 }
 
 // ID is the sandbox's id.
@@ -148,7 +146,8 @@ func (sb *Sandbox) call(ctx context.Context, op, method, path string, query url.
 // Info returns what is known of the sandbox now.
 func (sb *Sandbox) Info(ctx context.Context) (bandsox.Info, error) {
 	var info bandsox.Info
-	return info, sb.call(ctx, "info", http.MethodGet, "", nil, nil, &info)
+	err := sb.call(ctx, "info", http.MethodGet, "", nil, nil, &info)
+	return info, err
 }
 
 // Start boots a stopped sandbox again, with the disk it has.
@@ -214,7 +213,8 @@ func (sb *Sandbox) Update(ctx context.Context, u bandsox.Update) error {
 // Stats returns the sandbox's figures.
 func (sb *Sandbox) Stats(ctx context.Context) (bandsox.Stats, error) {
 	var s bandsox.Stats
-	return s, sb.call(ctx, "stats", http.MethodGet, "stats", nil, nil, &s)
+	err := sb.call(ctx, "stats", http.MethodGet, "stats", nil, nil, &s)
+	return s, err
 }
 
 // Wait returns when the sandbox is in the state: at once if it is.

@@ -63,7 +63,7 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 	defer stream.close()
 	log := &lineLog{tell: func(text string) error { return stream.send("", "log", api.BuildLog{Text: text}) }}
 	o.Log = log
-	ctx = bandsox.WithProgress(ctx, throttled(func(p api.Progress) { _ = stream.send("", "progress", p) }))
+	ctx = stream.progress(ctx)
 	img, err := s.m.Build(ctx, o)
 	_ = log.flush()
 	if err != nil {

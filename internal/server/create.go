@@ -24,7 +24,7 @@ func (s *Server) createEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	stream := newEvents(w)
 	defer stream.close()
-	ctx := bandsox.WithProgress(r.Context(), throttled(func(p api.Progress) { _ = stream.send("", "progress", p) }))
+	ctx := stream.progress(r.Context())
 	sb, err := s.create(ctx, body)
 	if err != nil {
 		return stream.send("", "error", s.asStatus(err, nil))
@@ -48,6 +48,11 @@ func (s *Server) whileHere(ctx context.Context, sb *bandsox.Sandbox) {
 	defer cancel()
 	defer context.AfterFunc(s.closing, cancel)()
 	_ = sb.Wait(ctx, bandsox.StateDeleted)
+}
+
+// progress is ctx for work whose length is told by events.
+func (e *events) progress(ctx context.Context) context.Context {
+	return bandsox.WithProgress(ctx, throttled(func(p api.Progress) { _ = e.send("", "progress", p) }))
 }
 
 // throttled leaves out most of what is told too often, but not the end of it.

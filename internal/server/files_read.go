@@ -74,16 +74,21 @@ func (s *Server) downloadFile(w http.ResponseWriter, r *http.Request) error {
 // says of the size of a small one is checked, since that of /proc's is 0.
 const probe = 64 << 10
 
-func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, inline bool) error {
-	name, err := pathOf(r)
-	if err != nil {
-		return err
+// openFile opens the file that a request names. The caller closes it.
+func (s *Server) openFile(r *http.Request) (f *bandsox.File, name string, err error) {
+	if name, err = pathOf(r); err != nil {
+		return nil, "", err
 	}
 	sb, err := s.m.Get(r.Context(), r.PathValue("id"))
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	f, err := sb.Open(r.Context(), name)
+	f, err = sb.Open(r.Context(), name)
+	return f, name, err
+}
+
+func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, inline bool) error {
+	f, name, err := s.openFile(r)
 	if err != nil {
 		return err
 	}
@@ -187,15 +192,7 @@ func (f *refusals) err(name string) error {
 
 // readFile answers with a file as text in JSON, however long it is.
 func (s *Server) readFile(w http.ResponseWriter, r *http.Request) error {
-	name, err := pathOf(r)
-	if err != nil {
-		return err
-	}
-	sb, err := s.m.Get(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	f, err := sb.Open(r.Context(), name)
+	f, name, err := s.openFile(r)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (s *Server) pullEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	stream := newEvents(w)
 	defer stream.close()
-	ctx := bandsox.WithProgress(r.Context(), throttled(func(p api.Progress) { _ = stream.send("", "progress", p) }))
+	ctx := stream.progress(r.Context())
 	img, err := s.pull(ctx, body.Image)
 	if err != nil {
 		return stream.send("", "error", s.asStatus(err, nil))
