@@ -91,14 +91,18 @@ func (s *Store) note(n note) {
 		j.closing = make(chan struct{})
 	}
 	j.wg.Go(func() {
-		select {
-		case <-time.After(linger):
-		case <-j.closing: // a command is not kept from ending
+		for more := true; more; {
+			select {
+			case <-time.After(linger):
+			case <-j.closing: // a command is not kept from ending
+			}
+			err := s.change(context.Background(), func(*sql.Tx) ([]Event, error) { return nil, nil })
+			j.mu.Lock()
+			// What failed is tried again with the next note, or change.
+			more = err == nil && len(j.pending) > 0
+			j.writing = more
+			j.mu.Unlock()
 		}
-		j.mu.Lock()
-		j.writing = false
-		j.mu.Unlock()
-		_ = s.change(context.Background(), func(*sql.Tx) ([]Event, error) { return nil, nil })
 	})
 }
 
@@ -106,6 +110,14 @@ func (s *Store) note(n note) {
 // that f returns, and tells the readers.
 func (s *Store) change(ctx context.Context, f func(*sql.Tx) ([]Event, error)) error {
 	j := &s.journal
+	// In turn: SQLite would have those that wait sleep and try again, each on a
+	// connection of its own, and give up in the end.
+	select {
+	case s.write <- struct{}{}:
+		defer func() { <-s.write }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err

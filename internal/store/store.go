@@ -24,6 +24,7 @@ type Store struct {
 	lock *FileLock
 	self Owner
 
+	write   chan struct{} // full while this process changes rows
 	journal journal
 }
 
@@ -76,7 +77,7 @@ func Open(ctx context.Context, dir string, shared bool) (*Store, error) {
 		return nil, wire.Errorf(wire.Unavailable, "opening the state directory %s: %w", dir, err).
 			WithHint("name a directory of your own with --storage or BANDSOX_STORAGE")
 	}
-	s := &Store{Layout: l, lock: lk, self: Self()}
+	s := &Store{Layout: l, lock: lk, self: Self(), write: make(chan struct{}, 1)}
 	if err = s.open(ctx); err != nil && diskFull(dir) {
 		_ = os.Remove(l.Reserve())
 		err = s.open(ctx)
