@@ -71,6 +71,7 @@ var edges = []edge{
 	{"internal/kernel", "internal/wire", "errors with a code and a hint"},
 	{"internal/store", "internal/wire", "errors with a code and a hint"},
 	{"internal/transfer", "internal/wire", "what it asks for is what the agent is asked"},
+	{"internal/vm", "internal/wire", "errors with a code and a hint"},
 	{"internal/vm/qemu", "internal/vm", "is one of its drivers"},
 	{"internal/vm/qemu", "internal/wire", "errors with a code and a hint"},
 

@@ -22,6 +22,17 @@ type Spec struct {
 	Drives []Drive
 }
 
+// SaveOptions say how to save a machine.
+type SaveOptions struct {
+	// Dir exists: the files go here, and are not flushed. For a machine that was
+	// restored it holds a copy of the memory that that was done from, which
+	// becomes this one's; for one that was booted it is empty.
+	Dir string
+	// Meanwhile is called at the instant that is saved, when nothing of the guest
+	// runs: for what else belongs to it, its disks. It may be nil.
+	Meanwhile func(ctx context.Context) error
+}
+
 // Drive is a virtio block device; the guest sees vda, vdb… in the order given.
 type Drive struct {
 	Path     string
@@ -38,6 +49,14 @@ type Driver interface {
 	// Boot starts a machine and returns when its program runs, not when the
 	// guest is ready: Machine.Dial answers that. On error nothing is left.
 	Boot(ctx context.Context, spec Spec) (Machine, error)
+	// Restore starts a machine from what was saved in the directory from, whose
+	// memory the new machine shares until it writes to it: the files must stay as
+	// long as it runs. It returns when the guest goes on where it was. The spec is
+	// that of the saved machine but for its ID, its Dir and the paths of its Drives;
+	// Kernel, Initrd and Append are not looked at. What doesn't fit this driver,
+	// its program or the processor is refused with a conflict that says what,
+	// before anything starts.
+	Restore(ctx context.Context, spec Spec, from string, saved Saved) (Machine, error)
 	// Adopt takes over a machine that an earlier manager left running. It
 	// returns an error of code not_found when that machine is gone.
 	Adopt(ctx context.Context, h Handle) (Machine, error)
@@ -56,8 +75,9 @@ type Handle struct {
 	ID        string        `json:"id"`
 	Dir       string        `json:"dir"`
 	PID       int           `json:"pid"`
-	StartTime uint64        `json:"start_time"` // field 22 of /proc/PID/stat: with PID, who it is
-	Boot      time.Duration `json:"boot_ns"`    // what starting the program took
+	StartTime uint64        `json:"start_time"`       // field 22 of /proc/PID/stat: with PID, who it is
+	Boot      time.Duration `json:"boot_ns"`          // what starting the program took
+	Memory    string        `json:"memory,omitempty"` // the saved memory that it was restored from
 }
 
 // Machine is one running machine. All methods may be called by many at once.
@@ -68,6 +88,11 @@ type Machine interface {
 	Dial(ctx context.Context) (net.Conn, error)
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
+	// Save writes down what the machine is at one instant. It stops for what it has
+	// written to its memory since its own restore, not for all of its memory, and
+	// then goes on if it did before. What is connected to the agent stays so, or
+	// must dial again, as the driver has it. On error the files are worth nothing.
+	Save(ctx context.Context, o SaveOptions) (Saved, error)
 	// ResizeDrive tells the guest that the file of this drive, by its place in
 	// Spec.Drives, has grown to size bytes.
 	ResizeDrive(ctx context.Context, drive int, size int64) error

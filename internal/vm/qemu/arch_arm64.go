@@ -6,5 +6,6 @@ var guest = arch{
 	machine: "virt,gic-version=max",
 	cpu:     map[string]string{"kvm": "host", "tcg": "max,pauth-impdef=on"},
 	console: "earlycon",
+	ram:     1 << 30,
 	early:   []string{"-serial", "chardev:early"},
 }

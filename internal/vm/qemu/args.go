@@ -36,7 +36,7 @@ func checkSpec(s vm.Spec) error {
 	case len(s.Drives) > 6: // microvm has eight places, and the serial ports and a network take two
 		return wire.Errorf(wire.Invalid, "booting machine %q: %d drives: want 6 at most", s.ID, len(s.Drives))
 	}
-	return checkKernel(s.Kernel)
+	return nil
 }
 
 // machineName is what tells our processes from others.
@@ -44,27 +44,27 @@ func machineName(id string) string { return "bandsox-" + id }
 
 // arguments is the command line. The sockets are inherited: qmpFD and agentFD
 // are what the listeners are called in the new process.
-func arguments(s vm.Spec, accel string, qmpFD, agentFD int) []string {
+func (l *launch) arguments(qmpFD, agentFD int) []string {
 	a := []string{
-		"-name", "guest=" + machineName(s.ID) + ",debug-threads=on",
+		"-name", "guest=" + machineName(l.ID) + ",debug-threads=on",
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", guest.machine + ",memory-backend=ram",
-		"-cpu", guest.cpu[accel],
-		"-smp", strconv.Itoa(s.VCPU),
-		// Plain memory, in no core dump, and never merged with another
-		// guest's: that would let one time what is in the other.
-		"-m", strconv.Itoa(s.MemMiB),
-		"-object", fmt.Sprintf("memory-backend-ram,id=ram,size=%dM,dump=off,merge=off", s.MemMiB),
-		"-kernel", s.Kernel, "-append", kernelWords(s, accel),
+		"-cpu", guest.cpu[l.accel],
+		"-smp", strconv.Itoa(l.VCPU),
+		"-m", strconv.Itoa(l.MemMiB),
+		"-object", l.ram(),
 	}
-	if s.Initrd != "" {
-		a = append(a, "-initrd", s.Initrd)
+	if l.memory == "" {
+		a = append(a, "-kernel", l.Kernel, "-append", kernelWords(l.Spec, l.accel))
+		if l.Initrd != "" {
+			a = append(a, "-initrd", l.Initrd)
+		}
 	}
-	if accel == "tcg" {
+	if l.accel == "tcg" {
 		// The default cache of translated code is an eighth of the host's memory.
 		a = append(a, "-accel", "tcg,tb-size=128")
 	} else {
-		a = append(a, "-accel", accel)
+		a = append(a, "-accel", l.accel)
 	}
 	// A guest that powers off, restarts or panics leaves QEMU stopped, so that
 	// its last words can be read.
@@ -79,7 +79,25 @@ func arguments(s vm.Spec, accel string, qmpFD, agentFD int) []string {
 		"-device", "virtconsole,chardev=console,nr=0",
 		"-chardev", socketFD("agent", agentFD),
 		"-device", agentMark)
-	return append(a, drives(s.Drives)...)
+	return append(a, drives(l.Drives)...)
+}
+
+// ram is the guest's memory: in no core dump, and never merged with another
+// guest's, which would let one time what is in the other.
+func (l *launch) ram() string {
+	if l.memory == "" {
+		return fmt.Sprintf("memory-backend-ram,id=ram,size=%dM,dump=off,merge=off", l.MemMiB)
+	}
+	// Only JSON takes a path with a comma.
+	object, _ := json.Marshal(map[string]any{"qom-type": "memory-backend-file", "id": "ram",
+		"size": int64(l.MemMiB) << 20, "mem-path": l.memory, "share": false, "dump": false, "merge": false})
+	return string(object)
+}
+
+// incoming has the devices' state read from an inherited descriptor. It was not
+// written by a migration, so that some of what one begins with is missing.
+func incoming(fd int) []string {
+	return []string{"-global", "migration.send-configuration=off", "-incoming", "fd:" + strconv.Itoa(fd)}
 }
 
 // drives attaches them. The guest's flushes reach the host's disk; what it

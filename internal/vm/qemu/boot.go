@@ -17,26 +17,46 @@ import (
 // Boot starts QEMU and waits for its greeting, which it sends when it has
 // taken its command line and the guest is about to run.
 func (d *driver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
-	start := time.Now()
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	binary, err := d.binary()
-	if err != nil {
+	if err := checkKernel(spec.Kernel); err != nil {
 		return nil, err
 	}
-	accel, err := d.accel(ctx)
-	if err != nil {
-		return nil, wire.Errorf(wire.CodeOf(err), "booting machine %q: %w", spec.ID, err).WithHint("%s", hintOf(err))
-	}
-	if err := makeAbsolute(&spec); err != nil { // QEMU runs in another directory
+	return d.launch(ctx, launch{Spec: spec})
+}
+
+// launch is what a process is started for: to boot a spec, or to go on with what
+// was saved of it.
+type launch struct {
+	vm.Spec
+	binary  string
+	accel   string
+	sandbox bool
+	memory  string   // saved; empty for one that boots
+	state   *os.File // of its devices
+}
+
+// launch starts the program, with what it has to keep a broken-out guest in if
+// it has that.
+func (d *driver) launch(ctx context.Context, l launch) (_ *machine, err error) {
+	start := time.Now()
+	if l.binary, err = d.binary(); err != nil {
 		return nil, err
 	}
-	_, plain := d.noSandbox.Load(binary)
-	m, err := d.spawn(ctx, binary, spec, accel, !plain)
+	if l.accel, err = d.accel(ctx); err != nil {
+		return nil, wire.Errorf(wire.CodeOf(err), "booting machine %q: %w", l.ID, err).WithHint("%s", hintOf(err))
+	}
+	if err := makeAbsolute(&l.Spec); err != nil { // QEMU runs in another directory
+		return nil, err
+	}
+	_, plain := d.noSandbox.Load(l.binary)
+	l.sandbox = !plain
+	m, err := d.spawn(ctx, l)
 	if !plain && errors.Is(err, errNoSandbox) {
-		d.noSandbox.Store(binary, true)
-		m, err = d.spawn(ctx, binary, spec, accel, false)
+		d.noSandbox.Store(l.binary, true)
+		l.sandbox = false
+		m, err = d.spawn(ctx, l)
 	}
 	if err != nil {
 		return nil, err
@@ -48,9 +68,11 @@ func (d *driver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
 
 func makeAbsolute(s *vm.Spec) (err error) {
 	s.Drives = append([]vm.Drive(nil), s.Drives...)
-	paths := []*string{&s.Dir, &s.Kernel}
-	if s.Initrd != "" {
-		paths = append(paths, &s.Initrd)
+	paths := []*string{&s.Dir}
+	for _, p := range []*string{&s.Kernel, &s.Initrd} {
+		if *p != "" {
+			paths = append(paths, p)
+		}
 	}
 	for i := range s.Drives {
 		paths = append(paths, &s.Drives[i].Path)
@@ -64,25 +86,29 @@ func makeAbsolute(s *vm.Spec) (err error) {
 }
 
 // spawn starts one process and shakes hands with it. On error it has ended.
-func (d *driver) spawn(ctx context.Context, binary string, spec vm.Spec, accel string, sandbox bool) (_ *machine, err error) {
-	socks, err := openSockets(spec.Dir)
+func (d *driver) spawn(ctx context.Context, l launch) (_ *machine, err error) {
+	socks, err := openSockets(l.Dir)
 	if err != nil {
-		return nil, wire.Errorf(wire.Internal, "booting machine %q: %w", spec.ID, err)
+		return nil, wire.Errorf(wire.Internal, "booting machine %q: %w", l.ID, err)
 	}
-	m := newMachine(vm.Handle{Driver: d.Name(), Accel: accel, ID: spec.ID, Dir: spec.Dir}, socks)
+	m := newMachine(vm.Handle{Driver: d.Name(), Accel: l.accel, ID: l.ID, Dir: l.Dir, Memory: l.memory}, socks)
 	defer func() {
 		if err != nil {
 			m.discard()
 		}
 	}()
-	if err := m.start(binary, spec, accel, sandbox); err != nil {
-		return nil, wire.Errorf(codeOfErrno(err), "booting machine %q: %w", spec.ID, err)
+	if err := m.start(l); err != nil {
+		return nil, wire.Errorf(codeOfErrno(err), "booting machine %q: %w", l.ID, err)
 	}
-	if err := m.connect(ctx); err != nil {
+	err = m.connect(ctx)
+	if err == nil && l.state != nil {
+		err = m.loaded(ctx)
+	}
+	if err != nil {
 		if ctx.Err() == nil {
 			err = m.refusal(err)
 		}
-		return nil, bootError(ctx, spec.ID, err)
+		return nil, bootError(ctx, l.ID, err)
 	}
 	m.handle.PID, m.handle.StartTime, m.handle.Version = m.proc.pid, m.proc.start, m.qmp.version
 	return m, nil
@@ -90,7 +116,7 @@ func (d *driver) spawn(ctx context.Context, binary string, spec vm.Spec, accel s
 
 // start runs the program with its sockets and its standard error as the only
 // descriptors it has of ours.
-func (m *machine) start(binary string, spec vm.Spec, accel string, sandbox bool) (err error) {
+func (m *machine) start(l launch) (err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -112,11 +138,16 @@ func (m *machine) start(binary string, spec vm.Spec, accel string, sandbox bool)
 	}
 	defer stderrEnd.Close()
 	m.stderr = stderr
-	argv := append([]string{binary}, arguments(spec, accel, 3, 4)...)
-	if sandbox {
+	files := []*os.File{null, null, stderrEnd, control, agent}
+	argv := append([]string{l.binary}, l.arguments(3, 4)...)
+	if l.sandbox {
 		argv = append(argv, sandboxArgs...)
 	}
-	m.proc, err = startProcess(argv, spec.Dir, []*os.File{null, null, stderrEnd, control, agent})
+	if l.state != nil {
+		argv = append(argv, incoming(len(files))...)
+		files = append(files, l.state)
+	}
+	m.proc, err = startProcess(argv, l.Dir, files)
 	return err
 }
 

@@ -95,7 +95,7 @@ func BenchmarkBoot(b *testing.B) {
 func bareHello(tb testing.TB, e vmtest.Env) (time.Duration, error) {
 	dir := filepath.Join(tb.TempDir(), "m")
 	spec := e.Spec(tb, "bare", dir)
-	argv := arguments(spec, "tcg", 3, 4)
+	argv := (&launch{Spec: spec, accel: "tcg"}).arguments(3, 4)
 	for i, a := range argv {
 		for name, fd := range map[string]int{"qmp": 3, "agent": 4} {
 			if a == socketFD(name, fd) {

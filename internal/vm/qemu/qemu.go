@@ -10,10 +10,12 @@ package qemu
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/bandsox/bandsox/internal/vm"
 	"github.com/bandsox/bandsox/internal/wire"
@@ -35,6 +37,7 @@ type driver struct {
 	Options
 
 	noSandbox sync.Map // binaries that have no -sandbox
+	versions  sync.Map // of binaries, by versionKey
 }
 
 // Name is "qemu".
@@ -56,12 +59,35 @@ func (d *driver) binary() (string, error) {
 
 var versionLine = regexp.MustCompile(`version (\d[\w.+-]*)`)
 
-// Version asks the program.
+// Version asks the program, once for each that there is.
 func (d *driver) Version(ctx context.Context) (string, error) {
 	path, err := d.binary()
 	if err != nil {
 		return "", err
 	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", wire.Errorf(wire.Unavailable, "finding QEMU: %w", err)
+	}
+	key := versionKey{path, info.Size(), info.ModTime()}
+	if v, ok := d.versions.Load(key); ok {
+		return v.(string), nil
+	}
+	v, err := askVersion(ctx, path)
+	if err == nil {
+		d.versions.Store(key, v)
+	}
+	return v, err
+}
+
+// versionKey is one program at one time: it may be replaced by a newer one.
+type versionKey struct {
+	path  string
+	size  int64
+	mtime time.Time
+}
+
+func askVersion(ctx context.Context, path string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, "--version")
 	cmd.Env = environ()
 	out, err := cmd.Output()

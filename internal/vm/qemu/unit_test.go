@@ -164,14 +164,15 @@ func TestCheckSpec(t *testing.T) {
 		}
 	}
 	good.Kernel = filepath.Join(t.TempDir(), "none")
-	if err := checkSpec(good); wire.CodeOf(err) != wire.NotFound || hintOf(err) == "" {
+	if err := checkKernel(good.Kernel); wire.CodeOf(err) != wire.NotFound || hintOf(err) == "" {
 		t.Errorf("no kernel: %v", err)
 	}
 }
 
 // TestArguments: a path with commas stays one, and only who may write does.
 func TestArguments(t *testing.T) {
-	args := arguments(vm.Spec{ID: "x", VCPU: 2, MemMiB: 64, Drives: []vm.Drive{{Path: "/a,b", ReadOnly: true}, {Path: "/c"}}}, "tcg", 3, 4)
+	l := launch{Spec: vm.Spec{ID: "x", VCPU: 2, MemMiB: 64, Drives: []vm.Drive{{Path: "/a,b", ReadOnly: true}, {Path: "/c"}}}, accel: "tcg"}
+	args := l.arguments(3, 4)
 	for _, want := range []string{
 		`{"discard":"unmap","driver":"file","filename":"/a,b","node-name":"drive0","read-only":true}`,
 		`{"discard":"unmap","driver":"file","filename":"/c","node-name":"drive1","read-only":false}`,

@@ -30,6 +30,8 @@ func Run(t *testing.T, newDriver func() vm.Driver, e Env) {
 		{"Adopt", true, (*suite).adopt},
 		{"EndsUnwatched", true, (*suite).endsUnwatched},
 		{"Gone", true, (*suite).gone},
+		{"Save", true, (*suite).save},
+		{"BadSaved", true, (*suite).badSaved},
 		{"BadSpec", true, (*suite).badSpec},
 		{"BadKernel", e.Can.Kernel, (*suite).badKernel},
 		{"SurvivesKill", e.Can.Drives, (*suite).survivesKill},

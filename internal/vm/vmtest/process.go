@@ -121,7 +121,19 @@ func (processDriver) Kernelless() {}
 func (processDriver) Name() string                            { return "process" }
 func (processDriver) Version(context.Context) (string, error) { return "fake", nil }
 
-func (processDriver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
+func (d processDriver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
+	return d.boot(spec, "")
+}
+
+// rootOf is where the machine's files are: beside its disk, as if they were on it.
+func rootOf(spec vm.Spec) string {
+	if n := len(spec.Drives); n > 0 {
+		return spec.Drives[n-1].Path + ".files"
+	}
+	return filepath.Join(spec.Dir, "root")
+}
+
+func (processDriver) boot(spec vm.Spec, memory string) (vm.Machine, error) {
 	for _, d := range spec.Drives {
 		if _, err := os.Stat(d.Path); err != nil {
 			return nil, wire.Errorf(wire.NotFound, "booting %s: %w", spec.ID, err)
@@ -136,11 +148,7 @@ func (processDriver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error)
 	if err != nil {
 		return nil, err
 	}
-	// Its files lie beside its disk, as if they were on it.
-	root := filepath.Join(spec.Dir, "root")
-	if n := len(spec.Drives); n > 0 {
-		root = spec.Drives[n-1].Path + ".files"
-	}
+	root := rootOf(spec)
 	began := time.Now()
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), machineEnv+"="+spec.Dir, rootEnv+"="+root)
@@ -150,7 +158,7 @@ func (processDriver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error)
 		return nil, err
 	}
 	h := vm.Handle{Driver: "process", Version: "fake", ID: spec.ID, Dir: spec.Dir, PID: cmd.Process.Pid,
-		StartTime: startTime(cmd.Process.Pid), Boot: time.Since(began)}
+		StartTime: startTime(cmd.Process.Pid), Boot: time.Since(began), Memory: memory}
 	m := &processMachine{h: h, done: make(chan struct{}), reaped: make(chan struct{})}
 	go func() {
 		err := cmd.Wait()
