@@ -22,7 +22,7 @@ BUILDENV := CGO_ENABLED=0 GOFLAGS='-buildvcs=false -trimpath'
 LINTENV  ?= $(BUILDENV)
 
 .DEFAULT_GOAL := build
-.PHONY: help build agent web try test test-short chaos lint fmt fuzz bench install release clean
+.PHONY: help build agent web try test test-short chaos lab lint fmt fuzz bench install release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ test-short: ## run the tests that need no root, network or VM (under 30 s)
 
 chaos: ## kill managers and machines at random for CHAOSTIME (10m)
 	@scripts/chaos.sh $(CHAOSTIME)
+
+# RUN goes through the environment, so that the shell's words stay as they are.
+lab: export LAB_RUN = $(value RUN)
+lab: build ## run RUN='a command' (by default tests with Firecracker) where KVM works, emulated
+	@$(BUILD) -ldflags '$(LINK)' -o bin/ ./lab
+	@scripts/lab.sh $${LAB_RUN:+"$$LAB_RUN"}
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \

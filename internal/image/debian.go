@@ -136,7 +136,7 @@ func buildDebian(ctx context.Context, what string, sources []string, o Options) 
 			o.Progress("building "+what+": "+step, 0, 0)
 		}
 	}}
-	args := append(debianArgs(ctx), sources...)
+	args := append(o.debianArgs(ctx), sources...)
 	err = runContained(func() *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "SOURCE_DATE_EPOCH="+debianEpoch, "LC_ALL=C.UTF-8")
@@ -153,8 +153,8 @@ func buildDebian(ctx context.Context, what string, sources []string, o Options) 
 	return out, nil
 }
 
-func debianArgs(ctx context.Context) []string {
-	include := debianPackages
+func (o Options) debianArgs(ctx context.Context) []string {
+	include := strings.Join(append([]string{debianPackages}, o.Packages...), ",")
 	args := []string{"--variant=minbase", "--format=tar"}
 	if exists(mergedUsr) {
 		args = append(args, "--hook-dir="+mergedUsr)

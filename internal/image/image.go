@@ -46,6 +46,8 @@ type Options struct {
 	// DebianMirror is the URL of the archive that bandsox/base is built from, and
 	// after a space that of its security archive; "" = those of the host's apt.
 	DebianMirror string
+	// Packages are Debian's that bandsox/base has besides its own.
+	Packages []string
 
 	// Progress is told of long work; total is 0 when unknown. May be nil.
 	Progress func(what string, done, total int64)

@@ -25,8 +25,8 @@ type KVM struct {
 
 const (
 	kvmDevice  = "/dev/kvm"
-	kvmPatient = 600 * time.Millisecond // the guest needs 3 ms; 90 in an emulated machine
-	kvmGiveUp  = time.Second            // when it can't even be interrupted
+	kvmPatient = 3 * time.Second // the guest needs 3 ms; 90 in an emulated machine, and a second in a busy one
+	kvmGiveUp  = 4 * time.Second // when it can't even be interrupted
 )
 
 // errSpins is a guest that neither halts nor fails. It can also be a host too
@@ -44,7 +44,7 @@ var kvmCache struct {
 // ProbeKVM finds out whether KVM runs guests, by running one. That /dev/kvm
 // opens proves nothing: a paravirtual KVM answers every call and never gets a
 // stock kernel to its first line. The answer is kept for the life of the
-// process. It takes a few milliseconds, and a second at most: a vCPU that can't
+// process. It takes a few milliseconds, and four seconds at most: a vCPU that can't
 // be interrupted costs its thread, which is left behind.
 func ProbeKVM(ctx context.Context) KVM {
 	kvmCache.Lock()

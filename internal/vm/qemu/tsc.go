@@ -41,7 +41,10 @@ func sampleTSC() tscSample {
 // host sleeps, so the measurement is made once and not over a process's life.
 const tscWindow = 40 * time.Millisecond
 
-// tscKHz is the rate of the host's time stamp counter, or 0 if it has none.
+// TSCKHz is the rate of the host's time stamp counter, or 0 if it has none: what
+// an emulated guest's kernel is to be told as tsc_early_khz.
+func TSCKHz() uint64 { return tscKHz() }
+
 var tscKHz = sync.OnceValue(measureTSC)
 
 func measureTSC() uint64 {
