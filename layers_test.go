@@ -20,7 +20,7 @@ const module = "github.com/bandsox/bandsox"
 type edge struct{ from, to, why string }
 
 // edges are all imports of production code. Direction is downwards only:
-// cmd, examples, bench → the library → the leaves → wire. Leaves meet as plain
+// cmd, examples, bench, lab → the library → the leaves → wire. Leaves meet as plain
 // values (a reader, a path, a spec, a dial function) and never import each
 // other; a new edge needs a reason that this list can hold.
 var edges = []edge{
@@ -36,6 +36,14 @@ var edges = []edge{
 	{"bench", "internal/agent", "a bare QEMU still needs someone to ask the agent"},
 	{"bench", "internal/disk", "a bare QEMU gets the same kind of disk"},
 	{"bench", "internal/wire", "a bare QEMU is asked in the agent's words"},
+	{"lab", "agentbin", "the agent runs the lab's machine as it does a sandbox"},
+	{"lab", "internal/agent", "a command in the lab is a process of its agent's"},
+	{"lab", "internal/disk", "the lab's drives are a base and disks"},
+	{"lab", "internal/image", "its root file system is bandsox/base with more packages"},
+	{"lab", "internal/kernel", "its kernel and initramfs are as a sandbox's"},
+	{"lab", "internal/store", "its state directory is laid out as every one"},
+	{"lab", "internal/vm/qemu", "the host's TSC rate"},
+	{"lab", "internal/wire", "the agent is asked in its words"},
 
 	{".", "agentbin", "the agent travels in the binary"},
 	{".", "internal/agent", "a connection becomes processes and files"},

@@ -30,6 +30,9 @@ var packages = []string{
 	"strace", "curl", "socat",
 }
 
+// baseImage is what the machine is made of, and what its sandboxes are made from.
+const baseImage = "bandsox/base"
+
 // cacheVersion is part of the cache's key; raise it when what is made changes.
 const cacheVersion = "1"
 
@@ -71,8 +74,7 @@ func (c cache) kit(ctx context.Context) (kit, error) {
 		return kit{}, err
 	}
 	c.sweep()
-	sum := sha256.Sum256([]byte(cacheVersion + "\n" + strings.Join(packages, "\n")))
-	dir := filepath.Join(c.dir, "machine-"+hex.EncodeToString(sum[:6]))
+	dir := c.machine()
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		if err := c.make(ctx, dir); err != nil {
 			return kit{}, fmt.Errorf("making the lab's machine: %w", err)
@@ -86,6 +88,12 @@ func (c cache) kit(ctx context.Context) (kit, error) {
 	return k, err
 }
 
+// machine is the directory of the root file system and the kernel.
+func (c cache) machine() string {
+	sum := sha256.Sum256([]byte(cacheVersion + "\n" + strings.Join(packages, "\n")))
+	return filepath.Join(c.dir, "machine-"+hex.EncodeToString(sum[:6]))
+}
+
 // make builds the machine in a directory that gets its name when it is whole.
 func (c cache) make(ctx context.Context, dir string) error {
 	fmt.Fprintln(os.Stderr, "lab: making the machine from Debian's packages: a minute or two, this once")
@@ -96,7 +104,7 @@ func (c cache) make(ctx context.Context, dir string) error {
 	defer s.remove()
 	// No initramfs: the agent's is used, and making one takes half a minute.
 	os.Setenv("INITRD", "No")
-	img, err := image.Open(ctx, "bandsox/base", image.Options{
+	img, err := image.Open(ctx, baseImage, image.Options{
 		Packages: packages, Scratch: s.dir, DebianMirror: os.Getenv("BANDSOX_DEBIAN_MIRROR"),
 	})
 	if err != nil {
