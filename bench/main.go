@@ -34,7 +34,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each thing is measured")
 	out := flag.String("json", "bench/result.json", "where the figures go as JSON")
 	bin := flag.String("bandsox", "bin/bandsox", "the program that is compared with docker's")
-	only := flag.String("only", "", "measure one part alone: base, create, exec, files, scale or docker")
+	only := flag.String("only", "", "measure one part alone: base, create, exec, files, http, scale or docker")
 	size := flag.Int64("size", bigMiB, "MiB of the big file; two guests and the disk hold two and more of it")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
@@ -112,6 +112,12 @@ func bench(ctx context.Context, rounds int, size int64, out, bin, only string) (
 	if wanted("files") {
 		say("files")
 		if err := benchFiles(ctx, r, m, in, size, min(rounds, 3)); err != nil {
+			return err
+		}
+	}
+	if wanted("http") {
+		say("http")
+		if err := benchHTTP(ctx, r, m, in, bin, rounds); err != nil {
 			return err
 		}
 	}

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 )
@@ -13,13 +10,10 @@ import (
 // benchScale measures a manager of many sandboxes. What runs in them doesn't
 // count here, so it is the tests' process fake: their benchmark is run.
 func benchScale(ctx context.Context, r *report) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkScale$", "-benchtime", "1x", ".")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("the tests' benchmark: %w\n%s", err, out.String())
+	got, err := tests(ctx, "BenchmarkScale", ".", "-benchtime", "1x")
+	if err != nil {
+		return err
 	}
-	got := metrics(out.String())
 	rows := []struct{ metric, what, unit, bar string }{
 		{"open-s", "open, 1,000 stopped sandboxes", "s", "<= 1 s"},
 		{"list-ms", "list, 1,000 stopped sandboxes", "ms", "<= 10 ms"},
@@ -31,7 +25,7 @@ func benchScale(ctx context.Context, r *report) error {
 	for _, x := range rows {
 		v, ok := got[x.metric]
 		if !ok {
-			return fmt.Errorf("the tests' benchmark says nothing of %s:\n%s", x.metric, out.String())
+			return fmt.Errorf("the tests' benchmark says nothing of %s", x.metric)
 		}
 		r.add(row{What: x.what, Unit: x.unit, Ours: v, Bar: x.bar, Runs: 1})
 	}

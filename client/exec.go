@@ -70,60 +70,83 @@ func (c *Cmd) program() api.Program {
 // Start starts the program and returns when it runs. Cancelling ctx later
 // kills the program and all it started.
 func (c *Cmd) Start(ctx context.Context) error {
+	k, err := c.start(ctx)
+	if k != nil {
+		go c.copy(ctx, k)
+	}
+	return err
+}
+
+// start starts the program and returns what carries it, nil if that goes on by itself.
+func (c *Cmd) start(ctx context.Context) (link, error) {
 	c.mu.Lock()
 	again := c.started
 	c.mu.Unlock()
 	switch {
 	case again:
-		return invalid(c.op, c.sb.id, "already started")
+		return nil, invalid(c.op, c.sb.id, "already started")
 	case c.Detach && (c.Stdin != nil || c.Stdout != nil || c.Stderr != nil):
-		return invalid(c.op, c.sb.id, "Detach goes without Stdin, Stdout and Stderr: attach to the process instead")
+		return nil, invalid(c.op, c.sb.id, "Detach goes without Stdin, Stdout and Stderr: attach to the process instead")
 	case c.shell == "" && c.python == nil && (len(c.Args) == 0 || c.Args[0] == ""):
-		return invalid(c.op, c.sb.id, "starting a process: no command is given")
+		return nil, invalid(c.op, c.sb.id, "starting a process: no command is given")
 	case c.Detach:
-		return c.detach(ctx)
+		return nil, c.detach(ctx)
 	}
-	k, err := c.sb.open(ctx, c.op, vmPath(c.sb.id, "exec-stream"), nil)
+	k, err := c.link(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stop := context.AfterFunc(ctx, k.end) // while it doesn't run yet
-	first := api.ExecStart{Program: c.program(), Timeout: api.JSON(api.SecondsOf(c.Timeout)), TTY: c.TTY,
-		Stdin: c.Stdin != nil || c.OpenStdin, Binary: true, Python: c.python}
-	f, err := frame{}, k.send(ctx, first)
-	if err == nil {
-		if c.python == nil {
-			f, err = k.next(writers(nil, nil))
-		}
+	var f frame
+	if c.python == nil {
+		f, err = k.next(writers(nil, nil))
 	}
 	if !stop() || err != nil || c.python == nil && f.Type != "started" {
 		k.end()
 		if err == nil {
 			err = k.broke(io.ErrUnexpectedEOF)
 		}
-		return failure(c.op, c.sb.id, ctxOr(ctx, err))
+		return nil, failure(c.op, c.sb.id, ctxOr(ctx, err))
 	}
 	c.mu.Lock()
 	c.started, c.id, c.pid, c.done = true, f.Process, f.PID, make(chan struct{})
 	c.mu.Unlock()
-	if c.Stdin != nil {
+	if k, ok := k.(*socket); ok && c.Stdin != nil {
 		go k.feed(c.Stdin)
 	}
-	go c.copy(ctx, k)
-	return nil
+	return k, nil
+}
+
+// link asks for the program, by a request if that can carry it, else by a
+// WebSocket, which takes a connection of its own.
+func (c *Cmd) link(ctx context.Context) (link, error) {
+	stdin, timeout := c.Stdin != nil || c.OpenStdin, api.SecondsOf(c.Timeout)
+	if !stdin && c.TTY == nil && c.python == nil {
+		return c.sb.ask(ctx, c.op, api.Exec{Program: c.program(), Timeout: &timeout})
+	}
+	k, err := c.sb.open(ctx, c.op, vmPath(c.sb.id, "exec-stream"), nil)
+	if err != nil {
+		return nil, err
+	}
+	err = k.send(ctx, api.ExecStart{Program: c.program(), Timeout: api.JSON(timeout), TTY: c.TTY, Stdin: stdin, Binary: true, Python: c.python})
+	if err != nil {
+		k.end()
+		return nil, failure(c.op, c.sb.id, ctxOr(ctx, err))
+	}
+	return k, nil
 }
 
 // killTime is how long a program that is killed has to say so.
 const killTime = 2 * time.Second
 
 // copy carries the output until the program ends.
-func (c *Cmd) copy(ctx context.Context, k *socket) {
+func (c *Cmd) copy(ctx context.Context, k link) {
 	defer close(c.done)
 	defer k.end()
 	stop := context.AfterFunc(ctx, func() {
 		kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 		defer cancel()
-		if c.python != nil || k.send(kill, api.ClientFrame{Type: "kill"}) != nil {
+		if c.python != nil || k.kill(kill) != nil {
 			k.end() // which kills, too
 			return
 		}
@@ -190,10 +213,13 @@ func (c *Cmd) Wait(ctx context.Context) error {
 
 // Run starts the program and waits for it. When ctx ends, the program is killed.
 func (c *Cmd) Run(ctx context.Context) error {
-	if err := c.Start(ctx); err != nil {
+	k, err := c.start(ctx)
+	if err != nil {
 		return err
 	}
-	// Nothing writes to Stdout once Run has returned.
+	if k != nil { // Nothing writes to Stdout once Run has returned.
+		c.copy(ctx, k)
+	}
 	return c.Wait(context.WithoutCancel(ctx))
 }
 

@@ -1,12 +1,16 @@
 package client_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/bandsox/bandsox"
@@ -105,5 +109,58 @@ func TestServerGoesWhileAProgramRuns(t *testing.T) {
 	}
 	if err := a.Wait(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestProgramsShareAConnection: one that has no input takes no connection of its
+// own, whatever comes of it.
+func TestProgramsShareAConnection(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	quiet := slog.New(slog.DiscardHandler)
+	m, err := bandsox.Open(ctx, bandsox.Config{Storage: dir, Driver: "process", Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	s, err := server.New(server.Options{Manager: m, Auth: auth.Open(filepath.Join(dir, "auth.json")), Version: "test", Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ts := httptest.NewServer(s)
+	defer ts.Close()
+	sb, err := m.Create(ctx, bandsox.CreateOptions{Image: vmtest.Image(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sb.Delete(context.Background())
+	var dials atomic.Int32
+	c, err := client.Dial(ctx, ts.URL, client.Options{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	far, err := c.Get(ctx, sb.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const runs = 30
+	for i := range runs {
+		var exit *bandsox.ExitError
+		out, err := far.Shell(fmt.Sprintf("head -c %d /dev/zero; exit %d", i*10_000, i%2)).Output(ctx)
+		if len(out) != i*10_000 || (i%2 == 1) != errors.As(err, &exit) || err != nil && exit == nil {
+			t.Fatalf("run %d: %d bytes, %v", i, len(out), err)
+		}
+		if err := far.Command("/no/such/program").Run(ctx); !errors.Is(err, bandsox.ErrNotFound) {
+			t.Fatalf("a program that isn't there: %v", err)
+		}
+	}
+	// Now and then the next request is made before the last answer's end was seen.
+	if n := dials.Load(); n > runs/3 {
+		t.Errorf("%d programs took %d connections", 2*runs, n)
 	}
 }

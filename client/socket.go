@@ -137,6 +137,14 @@ type frame struct {
 	ID    string    `json:"id"`
 }
 
+// failure is the error that a frame tells of.
+func (f frame) failure(op, id string) error {
+	return failure(op, id, bodyError(op, id, api.Error{Detail: api.Detail{Text: f.Text}, Code: f.Code, Hint: f.Hint, Op: f.Op, ID: f.ID}))
+}
+
+// kill asks for the program's end.
+func (k *socket) kill(ctx context.Context) error { return k.send(ctx, api.ClientFrame{Type: "kill"}) }
+
 // next reads frames until one that its caller must see. It writes output to out
 // by its stream. The error of a socket that broke, or closed without a last
 // word, is one.
@@ -164,7 +172,7 @@ func (k *socket) next(out func(stream byte, b []byte) error) (frame, error) {
 			k.window.Broadcast()
 			k.mu.Unlock()
 		case "error":
-			return f, failure(k.op, k.id, bodyError(k.op, k.id, api.Error{Detail: api.Detail{Text: f.Text}, Code: f.Code, Hint: f.Hint, Op: f.Op, ID: f.ID}))
+			return f, f.failure(k.op, k.id)
 		case "started", "attached", "exit":
 			return f, nil
 		}

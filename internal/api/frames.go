@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"strings"
 	"syscall"
@@ -17,6 +18,21 @@ const (
 	FrameStdout = 1
 	FrameStderr = 2
 )
+
+// FramesType is the media type of an answer of frames: a byte as above, the
+// length of the rest in four bytes, the greatest first, and that. The texts
+// that stand beside the output on a WebSocket are of kind FrameJSON; an empty one
+// says nothing.
+const (
+	FramesType = "application/vnd.bandsox.frames"
+	FrameJSON  = 0
+	FrameHead  = 5
+)
+
+// AppendFrame appends such a frame to b.
+func AppendFrame(b []byte, kind byte, p []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(append(b, kind), uint32(len(p))), p...)
+}
 
 // StdinWindow is how much of a program's input a client may send before the
 // server has told, by a stdin frame, that the program took it. What is sent

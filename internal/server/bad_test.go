@@ -25,16 +25,17 @@ import (
 
 // hotel is a server as it really listens.
 type hotel struct {
-	t      *testing.T
+	t      testing.TB
 	addr   string
 	socket string
 	dir    string
+	m      *bandsox.Manager
 	keys   *auth.Store
 	stop   context.CancelFunc
 	ended  chan error
 }
 
-func newHotel(t *testing.T, l server.Listen, o auth.Options) *hotel {
+func newHotel(t testing.TB, l server.Listen, o auth.Options) *hotel {
 	t.Helper()
 	dir := t.TempDir()
 	quiet := slog.New(slog.DiscardHandler)
@@ -47,7 +48,7 @@ func newHotel(t *testing.T, l server.Listen, o auth.Options) *hotel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hotel{t: t, dir: dir, socket: filepath.Join(dir, "server.sock"), keys: keys, ended: make(chan error, 1)}
+	h := &hotel{t: t, dir: dir, m: m, socket: filepath.Join(dir, "server.sock"), keys: keys, ended: make(chan error, 1)}
 	if l.Socket, err = server.ListenSocket(h.socket); err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,10 @@ import (
 var execRoutes = []route{
 	{method: "POST", path: "/api/vms/{id}/exec", need: auth.NeedUse, tag: tagPrograms, summary: "Run a program and wait for its end", notRunning: http.StatusNotFound,
 		about: "With Accept: text/event-stream it answers with events as they happen: started, stdout, stderr, then exit or error. " +
-			"A piece of output that is no UTF-8 has `\"encoding\": \"base64\"`. A caller who leaves kills the program.",
-		do: call((*Server).exec), events: (*Server).execEvents},
+			"A piece of output that is no UTF-8 has `\"encoding\": \"base64\"`. A caller who leaves kills the program. " +
+			"With Accept: " + api.FramesType + " it answers with the same as frames: a byte, the length in four bytes, the greatest first, and so much of " +
+			"JSON as an exec-stream's (0), stdout (1) or stderr (2). An empty one of 0 says nothing.",
+		do: call((*Server).exec), events: (*Server).execEvents, frames: (*Server).execFrames},
 	{method: "GET", path: "/api/vms/{id}/exec-stream", need: auth.NeedUse, tag: tagPrograms, summary: "Run a program, with its input and output on a WebSocket",
 		about: execStreamAbout, do: stream((*Server).execStream, socketDoc)},
 	{method: "GET", path: "/api/vms/{id}/terminal", need: auth.NeedUse, tag: tagPrograms, summary: "A shell on a terminal, on a WebSocket",
@@ -114,6 +116,18 @@ func timedOut(id string) error {
 
 // execEvents is exec with the output as it comes.
 func (s *Server) execEvents(w http.ResponseWriter, r *http.Request) error {
+	return s.execLive(w, r, &execEvents{s: s})
+}
+
+// outlet is where a program that runs is told of, from the moment it does.
+type outlet interface {
+	started(w http.ResponseWriter, process string, pid int)
+	put(stream byte, p []byte) error
+	ended(err error) error // of the wait for it
+}
+
+// execLive runs a program that is told of as it goes.
+func (s *Server) execLive(w http.ResponseWriter, r *http.Request, to outlet) error {
 	var body api.Exec
 	if err := readJSON(w, r, &body); err != nil {
 		return err
@@ -125,30 +139,43 @@ func (s *Server) execEvents(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.closing, func() { cancel(errClosing) })()
-	var stream *events
-	var cuts texts
-	put := func(kind byte, p []byte) error {
-		if p = cuts.cut(kind, p); len(p) == 0 {
-			return nil
-		}
-		return stream.send("", streamNames[kind], piece(p))
-	}
 	began := make(gate)
-	cmd.Stdout, cmd.Stderr = began.writer(api.FrameStdout, put), began.writer(api.FrameStderr, put)
+	cmd.Stdout, cmd.Stderr = began.writer(api.FrameStdout, to.put), began.writer(api.FrameStderr, to.put)
 	if err := cmd.Start(ctx); err != nil {
 		return err
 	}
-	stream = newEvents(w)
-	defer stream.close()
-	_ = stream.send("", "started", api.Started{Process: cmd.ProcessID(), PID: cmd.PID()})
+	to.started(w, cmd.ProcessID(), cmd.PID())
 	began.open()
-	err = cmd.Wait(context.WithoutCancel(ctx))
+	return to.ended(cmd.Wait(context.WithoutCancel(ctx)))
+}
+
+// execEvents tells it by events, with the output as text.
+type execEvents struct {
+	s *Server
+	*events
+	cuts texts
+}
+
+func (e *execEvents) started(w http.ResponseWriter, process string, pid int) {
+	e.events = newEvents(w)
+	_ = e.send("", "started", api.Started{Process: process, PID: pid})
+}
+
+func (e *execEvents) put(kind byte, p []byte) error {
+	if p = e.cuts.cut(kind, p); len(p) == 0 {
+		return nil
+	}
+	return e.send("", streamNames[kind], piece(p))
+}
+
+func (e *execEvents) ended(err error) error {
+	defer e.close()
 	for kind := byte(api.FrameStdout); kind <= api.FrameStderr; kind++ {
-		if p := cuts.rest(kind); len(p) > 0 {
-			_ = stream.send("", streamNames[kind], piece(p))
+		if p := e.cuts.rest(kind); len(p) > 0 {
+			_ = e.send("", streamNames[kind], piece(p))
 		}
 	}
-	return s.sendEnd(stream, err)
+	return e.s.sendEnd(e.events, err)
 }
 
 // sendEnd sends the last event of a program that was waited for.

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/bandsox/bandsox"
+	"github.com/bandsox/bandsox/internal/api"
 )
 
 // TestExecOverHTTP is what the reference's route answers, and what ours does more.
@@ -38,7 +39,7 @@ func TestExecOverHTTP(t *testing.T) {
 		"negative":   {any2{"command": "a", "timeout": -1}, 422, `"invalid"`},
 		"bad env":    {any2{"command": "a", "env": "A=1"}, 422, `"invalid"`},
 		"no program": {any2{"args": []string{"no-such-program"}}, 404, `"not_found"`},
-		"too much":   {any2{"command": "head -c 70000000 /dev/zero"}, 413, `"exhausted"`},
+		"too much":   {any2{"command": "head -c 70000000 /dev/zero", "timeout": 600}, 413, `"exhausted"`},
 	} {
 		got := h.do("POST", "/api/vms/ann/exec", c.body)
 		if got.status != c.status || !strings.Contains(string(got.body), c.want) {
@@ -52,6 +53,19 @@ func TestExecOverHTTP(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("events: no %q in %s", want, text)
 		}
+	}
+	got = h.do("POST", "/api/vms/ann/exec", map[string]any{"command": `printf 'a\377'; sleep 0.05; printf b >&2; exit 2`}, "Accept", api.FramesType)
+	frames := string(got.body)
+	for _, want := range []string{"{\"type\":\"started\",\"process\":", string(api.AppendFrame(nil, api.FrameStdout, []byte("a\xff"))),
+		string(api.AppendFrame(nil, api.FrameStderr, []byte("b"))), "{\"type\":\"exit\",\"exit_code\":2"} {
+		if at := strings.Index(frames, want); at < 0 {
+			t.Errorf("frames: no %q in %q", want, got.body)
+		} else {
+			frames = frames[at:]
+		}
+	}
+	if got := h.do("POST", "/api/vms/ann/exec", map[string]any{"command": "exit 1", "timeout": -1}, "Accept", api.FramesType); got.status != 400 {
+		t.Errorf("a negative timeout: %d %s", got.status, got.body)
 	}
 	py := h.do("POST", "/api/vms/ann/exec-python", map[string]any{"code": "x", "packages": []string{"numpy"}, "cleanup_venv": true})
 	if py.status != 200 || py.field("success") != false || py.field("code") != "unavailable" {

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/bandsox/bandsox/internal/api"
 	"github.com/bandsox/bandsox/internal/auth"
 )
 
@@ -29,6 +30,7 @@ type route struct {
 	// events is what a typed route does instead when it is asked for an answer
 	// of events.
 	events func(s *Server, w http.ResponseWriter, r *http.Request) error
+	frames func(s *Server, w http.ResponseWriter, r *http.Request) error // and of api.FramesType
 }
 
 // handler is what a route does: typed or raw.
@@ -161,14 +163,19 @@ type adapter struct{ s *Server }
 
 func (a adapter) Handle(op *huma.Operation, h func(huma.Context)) {
 	rt := op.Metadata[routeKey].(route)
-	var stream http.Handler
+	others := map[string]http.Handler{}
 	if rt.events != nil {
-		stream = a.s.serveRaw(rt, rt.events)
+		others["text/event-stream"] = a.s.serveRaw(rt, rt.events)
+	}
+	if rt.frames != nil {
+		others[api.FramesType] = a.s.serveRaw(rt, rt.frames)
 	}
 	a.s.handle(rt, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if stream != nil && wantsEvents(r) {
-			stream.ServeHTTP(w, r)
-			return
+		for kind, other := range others {
+			if wants(r, kind) {
+				other.ServeHTTP(w, r)
+				return
+			}
 		}
 		h(humago.NewContext(op, r, w))
 	}))

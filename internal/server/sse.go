@@ -16,9 +16,9 @@ import (
 // readers know that it lives.
 const heartbeat = 15 * time.Second
 
-// events is an answer of server-sent events. Its methods may be called by many
-// goroutines at once.
-type events struct {
+// live is an answer that comes as things happen. Its methods may be called by
+// many goroutines at once.
+type live struct {
 	w    http.ResponseWriter
 	flow *http.ResponseController
 	mu   sync.Mutex
@@ -26,30 +26,55 @@ type events struct {
 	wg   sync.WaitGroup
 }
 
-// newEvents begins the answer. The caller closes it before it returns.
-func newEvents(w http.ResponseWriter) *events {
+// newLive begins the answer, which goes out with what is put first. When there
+// is nothing to say it says still. The caller closes it before it returns.
+func newLive(w http.ResponseWriter, kind, still string) *live {
 	h := w.Header()
-	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Content-Type", kind)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	e := &events{w: w, flow: http.NewResponseController(w), quit: make(chan struct{})}
-	_ = e.flow.Flush()
-	e.wg.Go(e.beat)
-	return e
+	l := &live{w: w, flow: http.NewResponseController(w), quit: make(chan struct{})}
+	l.wg.Go(func() { l.beat(still) })
+	return l
 }
 
-func (e *events) beat() {
+func (l *live) beat(still string) {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
 		select {
-		case <-e.quit:
+		case <-l.quit:
 			return
 		case <-tick.C:
-			_ = e.put([]byte(": still here\n\n"))
+			_ = l.put([]byte(still))
 		}
 	}
+}
+
+func (l *live) put(b []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.w.Write(b); err != nil {
+		return err
+	}
+	return l.flow.Flush()
+}
+
+// close ends the heartbeat; the answer ends when the handler returns.
+func (l *live) close() {
+	close(l.quit)
+	l.wg.Wait()
+}
+
+// events is an answer of server-sent events.
+type events struct{ *live }
+
+// newEvents begins the answer. The caller closes it before it returns.
+func newEvents(w http.ResponseWriter) *events {
+	e := &events{newLive(w, "text/event-stream; charset=utf-8", ": still here\n\n")}
+	_ = e.flow.Flush()
+	return e
 }
 
 // send sends an event; id may be empty. It fails when the reader has left.
@@ -74,26 +99,13 @@ func (e *events) sendText(id, kind string, data []byte) error {
 	return e.put(b.Bytes())
 }
 
-func (e *events) put(b []byte) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if _, err := e.w.Write(b); err != nil {
-		return err
-	}
-	return e.flow.Flush()
-}
-
-// close ends the heartbeat; the answer ends when the handler returns.
-func (e *events) close() {
-	close(e.quit)
-	e.wg.Wait()
-}
-
 // wantsEvents reports whether a request asks for an answer of events.
-func wantsEvents(r *http.Request) bool {
+func wantsEvents(r *http.Request) bool { return wants(r, "text/event-stream") }
+
+func wants(r *http.Request, media string) bool {
 	for _, accept := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(accept, ",") {
-			if kind, _, err := mime.ParseMediaType(part); err == nil && kind == "text/event-stream" {
+			if kind, _, err := mime.ParseMediaType(part); err == nil && kind == media {
 				return true
 			}
 		}
