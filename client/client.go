@@ -46,7 +46,12 @@ type Client struct {
 	base *url.URL
 	http *http.Client
 	key  string
+
+	version Version
 }
+
+// Version is what a server says of itself.
+type Version = api.Version
 
 // Dial finds the server at a URL: http://HOST:PORT, https://HOST:PORT or
 // unix://PATH, its socket in the state directory.
@@ -55,12 +60,15 @@ func Dial(ctx context.Context, address string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.get(ctx, "dial", "/healthz", nil, nil); err != nil {
+	if err := c.get(ctx, "dial", "/version", nil, &c.version); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
+
+// Version is what the server said of itself when it was found.
+func (c *Client) Version() Version { return c.version }
 
 func newClient(address string, o Options) (*Client, error) {
 	u, err := url.Parse(address)

@@ -79,7 +79,7 @@ func TestHostileServerStaysOutside(t *testing.T) {
 func liar(t *testing.T, answer func(http.ResponseWriter)) *client.Sandbox {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	mux.HandleFunc("/version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
 	mux.HandleFunc("/api/vms/x", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"id":"x"}`) })
 	mux.HandleFunc("/api/vms/x/", func(w http.ResponseWriter, _ *http.Request) { answer(w) })
 	ts := httptest.NewServer(mux)

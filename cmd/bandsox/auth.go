@@ -22,15 +22,14 @@ import (
 
 func newAuth(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "auth", Short: "Manage the password and the API keys of a server", Args: cobra.NoArgs,
+		Use: "auth", Short: "Manage the password and the API keys of a server",
 		Long: `Manage the password and the API keys of a server. They are in the state
 directory: no server needs to run, and one that does sees changes at once.
 
 Until "bandsox auth init" there are none, and a server lets in whoever is on
 this machine.`,
 	}
-	cmd.AddCommand(newAuthInit(a), newAuthPassword(a), newAuthCreate(a), newAuthList(a), newAuthRevoke(a))
-	return cmd
+	return group(cmd, newAuthInit(a), newAuthPassword(a), newAuthCreate(a), newAuthList(a), newAuthRevoke(a))
 }
 
 // authStore is the auth file of the state directory.
@@ -68,7 +67,9 @@ func newAuthInit(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if on {
+				if on && asJSON {
+					return writeJSON(os.Stdout, map[string]bool{"already": true})
+				} else if on {
 					fmt.Println(auth.ErrEnabled)
 					return nil
 				}
@@ -102,7 +103,7 @@ func newAuthInit(a *app) *cobra.Command {
 }
 
 func newAuthPassword(a *app) *cobra.Command {
-	var fromStdin bool
+	var fromStdin, asJSON bool
 	cmd := &cobra.Command{
 		Use: "set-password", Short: "Set a new admin password and end all sessions", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -123,12 +124,12 @@ func newAuthPassword(a *app) *cobra.Command {
 				if err := s.SetPassword(cmd.Context(), password); err != nil {
 					return err
 				}
-				fmt.Println("Password changed. All sessions have ended.")
-				return nil
+				return outcome{Name: "password", Done: "changed"}.say(asJSON, "Password changed. All sessions have ended.")
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	jsonFlag(cmd, &asJSON, oneJSON)
 	return cmd
 }
 
@@ -181,7 +182,9 @@ everything.`,
 	f.Var(&k.mem, "max-mem", "memory of all its sandboxes, in MiB, or with a unit; 0: no limit")
 	f.BoolVar(&k.save, "save", false, "save the key for this command line, without asking; --save=false: don't")
 	f.BoolVar(&k.asJSON, "json", false, "print JSON")
-	_ = cmd.RegisterFlagCompletionFunc("sandbox", a.completeSandboxes)
+	_ = cmd.RegisterFlagCompletionFunc("sandbox", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return a.completeSandboxes(cmd, nil, typed)
+	})
 	_ = cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"admin", "use", "read"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -276,7 +279,8 @@ func newAuthList(a *app) *cobra.Command {
 func epoch(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }
 
 func newAuthRevoke(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "revoke-key KEY_ID", Short: "Take a key's rights away, in a running server too", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) (ids []string, _ cobra.ShellCompDirective) {
 			_ = a.withAuth(func(s *auth.Store) error {
@@ -293,11 +297,12 @@ func newAuthRevoke(a *app) *cobra.Command {
 				if err := s.RevokeKey(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				fmt.Printf("Key %s revoked.\n", args[0])
-				return nil
+				return outcome{Name: args[0], ID: args[0], Done: "revoked"}.say(asJSON, "Key "+args[0]+" revoked.")
 			})
 		},
 	}
+	jsonFlag(cmd, &asJSON, oneJSON)
+	return cmd
 }
 
 // offerToSave saves a key for the command line: as --save says, else as the

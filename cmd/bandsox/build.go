@@ -14,6 +14,7 @@ func newBuild(a *app) *cobra.Command {
 	var o bandsox.BuildOptions
 	var file string
 	var buildArgs []string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "build [flags] DIR",
 		Short: "Build an image of a Dockerfile",
@@ -52,6 +53,9 @@ without what only BuildKit knows. Where there is no daemon, build elsewhere, and
 					return err
 				}
 				a.bars.finish()
+				if asJSON {
+					return writeJSON(os.Stdout, img)
+				}
 				name := o.Tag
 				if name == "" {
 					name = "Image"
@@ -68,6 +72,7 @@ without what only BuildKit knows. Where there is no daemon, build elsewhere, and
 	f.StringVar(&o.Target, "target", "", "stage to build (default the last)")
 	f.BoolVar(&o.NoCache, "no-cache", false, "do every step anew")
 	f.BoolVar(&o.Pull, "pull", false, "look for newer base images")
+	jsonFlag(cmd, &asJSON, oneJSON)
 	return cmd
 }
 

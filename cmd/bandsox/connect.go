@@ -106,12 +106,15 @@ func (a *app) open(ctx context.Context) (*client.Client, error) {
 		return nil, err
 	}
 	if url != "" {
+		if err := a.shapesNothing(url); err != nil {
+			return nil, err
+		}
 		return a.dial(ctx, url)
 	}
 	if _, err := a.config(); err != nil { // here, not in a log
 		return nil, err
 	}
-	socket, started, err := a.ensureServer(ctx)
+	c, started, err := a.ensureServer(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +122,11 @@ func (a *app) open(ctx context.Context) (*client.Client, error) {
 		fmt.Fprintln(os.Stderr, "started a server in the background; it ends when nothing has run for 10 minutes")
 	}
 	a.local = true
-	return client.Dial(ctx, "unix://"+socket, client.Options{})
+	if err := a.shaped(c.Version()); err != nil && !started {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 func (a *app) dial(ctx context.Context, url string) (*client.Client, error) {

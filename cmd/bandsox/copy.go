@@ -45,7 +45,7 @@ else the bytes of a file.
 
 Nothing that a sandbox sends is written outside of the target. Devices, fifos
 and setuid bits stay behind.`,
-		Args: cobra.ExactArgs(2),
+		Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, fromPath, fromGuest := cutGuest(args[0])
 			to, toPath, toGuest := cutGuest(args[1])

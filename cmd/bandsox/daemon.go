@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -31,78 +30,77 @@ const (
 // executable is this program.
 var executable = os.Executable
 
-// ensureServer returns the socket of the server of the state directory. If none
-// answers there it starts one, which ends by itself when it isn't needed.
-func (a *app) ensureServer(ctx context.Context) (socket string, started bool, err error) {
+// ensureServer finds the server of the state directory. If none answers there it
+// starts one, which ends by itself when it isn't needed.
+func (a *app) ensureServer(ctx context.Context) (c *client.Client, started bool, err error) {
 	dir, err := a.stateDir()
 	if err != nil {
-		return "", false, err
+		return nil, false, err
 	}
-	socket = dir.Socket()
-	if answers(ctx, socket) {
-		return socket, false, nil
+	if c := findServer(ctx, dir); c != nil {
+		return c, false, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startPatience,
-		&bandsox.Error{Code: bandsox.CodeTimeout, Err: fmt.Errorf("no server answers on %s after %v", socket, startPatience), Hint: "see " + dir.ServerLog()})
+		&bandsox.Error{Code: bandsox.CodeTimeout, Err: fmt.Errorf("no server answers on %s after %v", dir.Socket(), startPatience), Hint: "see " + dir.ServerLog()})
 	defer cancel()
-	if started, err = a.startServer(ctx, dir); err != nil && context.Cause(ctx) != nil && errors.Is(err, ctx.Err()) {
+	if c, started, err = a.startServer(ctx, dir); err != nil && context.Cause(ctx) != nil && errors.Is(err, ctx.Err()) {
 		err = context.Cause(ctx)
 	}
-	return socket, started, err
+	return c, started, err
 }
 
-// answers reports whether a server answers on a socket.
-func answers(ctx context.Context, socket string) bool {
+// findServer returns the server that answers on the socket of a state directory; nil:
+// none does.
+func findServer(ctx context.Context, dir store.Layout) *client.Client {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	c, err := client.Dial(ctx, "unix://"+socket, client.Options{})
+	c, err := client.Dial(ctx, "unix://"+dir.Socket(), client.Options{})
 	if err != nil {
-		return false
+		return nil
 	}
-	c.Close()
-	return true
+	return c
 }
 
 // startServer starts a server, alone among those who would.
-func (a *app) startServer(ctx context.Context, dir store.Layout) (started bool, err error) {
+func (a *app) startServer(ctx context.Context, dir store.Layout) (c *client.Client, started bool, err error) {
 	if err := os.MkdirAll(dir.Dir(), 0o755); err != nil {
-		return false, &bandsox.Error{Code: bandsox.CodeDenied, Err: fmt.Errorf("opening the state directory: %w", err),
+		return nil, false, &bandsox.Error{Code: bandsox.CodeDenied, Err: fmt.Errorf("opening the state directory: %w", err),
 			Hint: "name a directory you may write with --storage or BANDSOX_STORAGE"}
 	}
 	lock, err := store.Lock(ctx, dir.ServerLock())
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	defer lock.Unlock()
-	if answers(ctx, dir.Socket()) {
-		return false, nil
+	if c := findServer(ctx, dir); c != nil {
+		return c, false, nil
 	}
 	log, err := os.OpenFile(dir.ServerLog(), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	defer log.Close()
 	before, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	died, err := a.spawn(dir, log)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		select {
 		case <-ctx.Done():
-			return true, ctx.Err()
+			return nil, true, ctx.Err()
 		case <-died:
 			// Someone else's may have come first, and not answer yet.
-			if answers(ctx, dir.Socket()) {
-				return false, nil
+			if c := findServer(ctx, dir); c != nil {
+				return c, false, nil
 			}
-			return false, startError(log, before)
+			return nil, false, startError(log, before)
 		case <-time.After(wait):
-			if answers(ctx, dir.Socket()) {
-				return true, nil
+			if c := findServer(ctx, dir); c != nil {
+				return c, true, nil
 			}
 		}
 	}
@@ -119,7 +117,11 @@ func (a *app) spawn(dir store.Layout, log *os.File) (died <-chan struct{}, err e
 	if a.keepLeftovers {
 		patience = "1s" // one that has put nothing right is for cleanup alone
 	}
-	args := append(a.managerFlags(), "--storage", dir.Dir(), "serve", "--socket-only", "--idle-exit", patience, "--log-file", dir.ServerLog())
+	args := a.managerFlags()
+	if a.verbose {
+		args = append(args, "--verbose")
+	}
+	args = append(args, "--storage", dir.Dir(), "serve", "--socket-only", "--idle-exit", patience, "--log-file", dir.ServerLog())
 	if a.keepLeftovers {
 		args = append(args, "--keep-leftovers")
 	}
@@ -138,43 +140,16 @@ func (a *app) spawn(dir store.Layout, log *os.File) (died <-chan struct{}, err e
 	return c, nil
 }
 
-// managerFlags are the global flags that shape a manager.
-func (a *app) managerFlags() (args []string) {
-	for _, f := range []struct{ name, value string }{
-		{"--driver", a.driver}, {"--accel", a.accel}, {"--agent", absolute(a.agent)}, {"--mem-overcommit", a.memory},
-	} {
-		if f.value != "" {
-			args = append(args, f.name, f.value)
-		}
-	}
-	for _, f := range []struct {
-		name   string
-		values []string
-	}{{"--registry-mirror", a.mirrors}, {"--insecure-registry", a.insecure}, {"--registry-ca", absoluteAll(a.caFiles)}} {
-		for _, v := range f.values {
-			args = append(args, f.name, v)
-		}
-	}
-	if a.verbose {
-		args = append(args, "--verbose")
-	}
-	return args
-}
-
 // stopServer ends the server of the state directory, and returns when another
 // can be started.
-func (a *app) stopServer(ctx context.Context) error {
+func (a *app) stopServer(ctx context.Context, asJSON bool) error {
 	dir, err := a.stateDir()
 	if err != nil {
 		return err
 	}
-	if !answers(ctx, dir.Socket()) {
-		fmt.Println("No server runs.")
-		return nil
-	}
-	c, err := client.Dial(ctx, "unix://"+dir.Socket(), client.Options{})
-	if err != nil {
-		return err
+	c := findServer(ctx, dir)
+	if c == nil {
+		return outcome{Name: dir.Socket(), Done: "stopped", Already: true}.say(asJSON, "No server runs.")
 	}
 	defer c.Close()
 	if err := c.Shutdown(ctx); err != nil {
@@ -189,8 +164,7 @@ func (a *app) stopServer(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	fmt.Println("Server stopped.")
-	return nil
+	return outcome{Name: dir.Socket(), Done: "stopped"}.say(asJSON, "Server stopped.")
 }
 
 // startError is why a server ended before it answered: what it said last.
@@ -209,22 +183,4 @@ func startError(log *os.File, from int64) error {
 	tail := strings.TrimSpace(strings.ToValidUTF8(string(b[max(0, len(b)-most):]), "?"))
 	e.Err = fmt.Errorf("starting a server: it ended at once; its last words were:\n%s", tail)
 	return e
-}
-
-// absolute is path as it is found from everywhere.
-func absolute(path string) string {
-	if path == "" {
-		return ""
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		return abs
-	}
-	return path
-}
-
-func absoluteAll(paths []string) (list []string) {
-	for _, p := range paths {
-		list = append(list, absolute(p))
-	}
-	return list
 }

@@ -41,7 +41,7 @@ func report(w io.Writer, err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &file) && file.Path == os.Stdout.Name() && errors.Is(err, syscall.EPIPE):
+	case errors.As(err, &file) && (file.Path == os.Stdout.Name() || file.Path == os.Stderr.Name()) && errors.Is(err, syscall.EPIPE):
 		// The reader has what it wanted. A server that goes away is another matter.
 		return 128 + int(syscall.SIGPIPE)
 	case errors.As(err, &code):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,13 +14,13 @@ import (
 )
 
 func newImage(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Aliases: []string{"images"}, Short: "Manage the images of the local store", Args: cobra.NoArgs}
-	cmd.AddCommand(newImagePull(a), newImageList(a), newImageInspect(a), newImageRemove(a), newImagePrune(a), newImageLoad(a))
-	return cmd
+	cmd := &cobra.Command{Use: "image", Aliases: []string{"images"}, Short: "Manage the images of the local store"}
+	return group(cmd, newImagePull(a), newImageList(a), newImageInspect(a), newImageRemove(a), newImagePrune(a), newImageLoad(a))
 }
 
 func newImagePull(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "pull IMAGE...", Short: "Bring images into the local store", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(m *client.Client) error {
@@ -29,12 +30,21 @@ func newImagePull(a *app) *cobra.Command {
 						return err
 					}
 					a.bars.finish()
-					fmt.Printf("%s %s (%s from %s)\n", ref, img.Digest, bytesText(img.BaseBytes), img.Source)
+					if asJSON {
+						err = writeLine(img)
+					} else {
+						_, err = fmt.Printf("%s %s (%s from %s)\n", ref, img.Digest, bytesText(img.BaseBytes), img.Source)
+					}
+					if err != nil {
+						return err
+					}
 				}
 				return nil
 			})
 		},
 	}
+	jsonFlag(cmd, &asJSON, manyJSON)
+	return cmd
 }
 
 // pull brings in an image; one out of an archive that is sent is there then.
@@ -91,7 +101,7 @@ func few(names []string) string {
 }
 
 func newImageInspect(a *app) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "inspect IMAGE", Short: "Print all there is to know of an image as JSON", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,10 +114,13 @@ func newImageInspect(a *app) *cobra.Command {
 			})
 		},
 	}
+	jsonFlag(cmd, new(bool), "print JSON, as it does anyway")
+	return cmd
 }
 
 func newImageRemove(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "rm IMAGE...", Short: "Remove images from the local store", Args: cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -116,21 +129,28 @@ func newImageRemove(a *app) *cobra.Command {
 					if err := m.RemoveImage(cmd.Context(), a.name(ref)); err != nil {
 						return err
 					}
-					fmt.Printf("Image %s removed.\n", ref)
+					if err := (outcome{Name: ref, Done: "removed"}).say(asJSON, "Image "+ref+" removed."); err != nil {
+						return err
+					}
 				}
 				return nil
 			})
 		},
 	}
+	jsonFlag(cmd, &asJSON, manyJSON)
+	return cmd
 }
 
 func newImagePrune(a *app) *cobra.Command {
-	var all bool
+	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use: "prune", Short: "Remove images that have lost their name, unless a sandbox is made from them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), func(m *client.Client) error {
 				removed, err := m.PruneImages(cmd.Context(), all)
+				if asJSON {
+					return errors.Join(err, writeJSON(os.Stdout, removed))
+				}
 				var freed int64
 				for _, i := range removed {
 					freed += i.AllocatedBytes
@@ -142,12 +162,13 @@ func newImagePrune(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "those with a name too")
+	jsonFlag(cmd, &asJSON, oneJSON)
 	return cmd
 }
 
 func newImageLoad(a *app) *cobra.Command {
 	var file, tag string
-	var oci bool
+	var oci, asJSON bool
 	cmd := &cobra.Command{
 		Use: "load", Short: "Bring the image in an archive, as docker save writes it, into the local store", Args: cobra.NoArgs,
 		Example: `  docker save app | bandsox image load`,
@@ -174,7 +195,14 @@ func newImageLoad(a *app) *cobra.Command {
 					return err
 				}
 				a.bars.finish()
-				fmt.Printf("%s (%s)\n", img.Digest, bytesText(img.BaseBytes))
+				if asJSON {
+					return writeJSON(os.Stdout, img)
+				}
+				name := img.Digest
+				if len(img.Refs) > 0 {
+					name = strings.Join(img.Refs, ", ") + " " + name
+				}
+				fmt.Printf("%s (%s)\n", name, bytesText(img.BaseBytes))
 				return nil
 			})
 		},
@@ -183,6 +211,7 @@ func newImageLoad(a *app) *cobra.Command {
 	f.StringVarP(&file, "input", "i", "", "the archive (default standard input)")
 	f.StringVar(&tag, "tag", "", "which image, where the archive holds several")
 	f.BoolVar(&oci, "oci", false, "it is an archive as the OCI has it, as of skopeo's oci-archive:")
+	jsonFlag(cmd, &asJSON, oneJSON)
 	return cmd
 }
 

@@ -15,7 +15,14 @@ type initFlags struct {
 	cniURL, cniDir                     string
 	rootfsURL, rootfsSHA, rootfsOutput string
 	skipKernel, skipCNI, skipRootfs    bool
-	force                              bool
+	force, asJSON                      bool
+}
+
+// initResult is what --json prints: what was got, and where it is.
+type initResult struct {
+	Kernel *bandsox.Kernel `json:"kernel,omitempty"`
+	Rootfs string          `json:"rootfs,omitempty"`
+	CNI    string          `json:"cni,omitempty"`
 }
 
 func newInit(a *app) *cobra.Command {
@@ -54,6 +61,7 @@ only when their URLs are given.`,
 	f.BoolVar(&i.skipCNI, "skip-cni", false, "get no CNI plugins")
 	f.BoolVar(&i.skipRootfs, "skip-rootfs", false, "get no base file system")
 	f.BoolVar(&i.force, "force", false, "replace what is there")
+	jsonFlag(cmd, &i.asJSON, oneJSON)
 	return cmd
 }
 
@@ -65,6 +73,12 @@ func (a *app) init(cmd *cobra.Command, i initFlags) error {
 		report = a.bars.update
 		defer a.bars.finish()
 	}
+	var r initResult
+	say := func(format string, args ...any) {
+		if !i.asJSON {
+			fmt.Printf(format, args...)
+		}
+	}
 	if !i.skipKernel {
 		k, err := bandsox.Init(ctx, bandsox.InitOptions{Storage: a.storage, Kernel: i.kernelURL, KernelSHA256: i.kernelSHA,
 			KernelOutput: i.kernelOutput, Force: i.force, Progress: report})
@@ -72,27 +86,33 @@ func (a *app) init(cmd *cobra.Command, i initFlags) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("Kernel %s from %s: %s\n", k.Version, k.Source, k.Path)
+		r.Kernel = &k
+		say("Kernel %s from %s: %s\n", k.Version, k.Source, k.Path)
 	} else {
-		fmt.Println("No kernel was got, for --skip-kernel was given.")
+		say("No kernel was got, for --skip-kernel was given.\n")
 	}
-	if !i.skipRootfs && i.rootfsURL != "" && !skip("rootfs", i.rootfsOutput, i.force) {
+	if !i.skipRootfs && i.rootfsURL != "" && !skip(say, "rootfs", i.rootfsOutput, i.force) {
 		if err := bandsox.Fetch(ctx, i.rootfsURL, i.rootfsOutput, i.rootfsSHA, report); err != nil {
 			return err
 		}
-		fmt.Printf("Root file system: %s\n", i.rootfsOutput)
+		r.Rootfs = i.rootfsOutput
+		say("Root file system: %s\n", i.rootfsOutput)
 	}
-	if !i.skipCNI && i.cniURL != "" && !skip("CNI plugins", i.cniDir, i.force) {
+	if !i.skipCNI && i.cniURL != "" && !skip(say, "CNI plugins", i.cniDir, i.force) {
 		if err := bandsox.FetchTarball(ctx, i.cniURL, i.cniDir, report); err != nil {
 			return err
 		}
-		fmt.Printf("CNI plugins: %s\n", i.cniDir)
+		r.CNI = i.cniDir
+		say("CNI plugins: %s\n", i.cniDir)
+	}
+	if i.asJSON {
+		return writeJSON(os.Stdout, r)
 	}
 	return nil
 }
 
 // skip says so when path is there: a file, or a directory that isn't empty.
-func skip(what, path string, force bool) bool {
+func skip(say func(string, ...any), what, path string, force bool) bool {
 	st, err := os.Stat(path)
 	if err != nil || force {
 		return false
@@ -102,6 +122,6 @@ func skip(what, path string, force bool) bool {
 			return false
 		}
 	}
-	fmt.Printf("Skipping %s: %s already exists (use --force to replace it)\n", what, path)
+	say("Skipping %s: %s already exists (use --force to replace it)\n", what, path)
 	return true
 }

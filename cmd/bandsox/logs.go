@@ -18,17 +18,22 @@ import (
 const logsPause = 300 * time.Millisecond
 
 func newLogs(a *app) *cobra.Command {
-	var follow bool
+	var follow, asJSON bool
 	cmd := &cobra.Command{
 		Use: "logs SANDBOX", Short: "Print what the guest's kernel and agent have printed", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
-				return printLogs(cmd.Context(), sb, os.Stdout, follow)
+				if !asJSON {
+					return printLogs(cmd.Context(), sb, os.Stdout, follow)
+				}
+				lines := &jsonLines{}
+				return errors.Join(printLogs(cmd.Context(), sb, lines, follow), lines.Close())
 			})
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on printing until the sandbox has stopped or is deleted")
+	jsonFlag(cmd, &asJSON, manyJSON)
 	return cmd
 }
 

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/bandsox/bandsox"
 )
@@ -54,6 +56,7 @@ type app struct {
 
 	keepLeftovers bool // cleanup says what there is, then does it
 
+	flags   *pflag.FlagSet // the global ones
 	address address
 	local   bool // the server is on this machine
 
@@ -80,6 +83,7 @@ container image, with its own kernel, to run code in that you don't trust.
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	f := root.PersistentFlags()
+	a.flags = f
 	a.address.add(f)
 	f.StringVar(&a.storage, "storage", "", "state directory (default $BANDSOX_STORAGE, else /var/lib/bandsox as root)")
 	f.StringVar(&a.driver, "driver", os.Getenv("BANDSOX_DRIVER"), "virtual machine monitor: qemu (default the best that runs here)")
@@ -116,13 +120,19 @@ func buildVersion() string {
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return writeJSON(os.Stdout, map[string]string{"version": buildVersion(), "go": runtime.Version(), "arch": bandsox.Arch})
+			}
 			fmt.Println("bandsox " + buildVersion())
 			return nil
 		},
 	}
+	jsonFlag(cmd, &asJSON, oneJSON)
+	return cmd
 }
 
 func (a *app) setLog() {

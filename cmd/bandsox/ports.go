@@ -96,6 +96,7 @@ func parseForward(s, host string) (f forward, err error) {
 
 func newPortForward(a *app) *cobra.Command {
 	var address string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "port-forward SANDBOX [[HOST:]LOCAL:]PORT...", Short: "Let ports of this machine lead to ports in a sandbox", Args: cobra.MinimumNArgs(2),
 		Long: `Let ports of this machine lead to TCP ports in a sandbox, until Ctrl-C. It takes
@@ -112,14 +113,15 @@ no network in the sandbox. LOCAL may be 0: any port that is free; it is printed.
 				}
 				list = append(list, f)
 			}
-			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error { return forwardAll(cmd.Context(), sb, list) })
+			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error { return forwardAll(cmd.Context(), sb, list, asJSON) })
 		},
 	}
 	cmd.Flags().StringVar(&address, "address", "127.0.0.1", "address of this machine to listen on")
+	jsonFlag(cmd, &asJSON, manyJSON)
 	return cmd
 }
 
-func forwardAll(ctx context.Context, sb *client.Sandbox, list []forward) error {
+func forwardAll(ctx context.Context, sb *client.Sandbox, list []forward, asJSON bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var all sync.WaitGroup
@@ -131,7 +133,15 @@ func forwardAll(ctx context.Context, sb *client.Sandbox, list []forward) error {
 			return &bandsox.Error{Code: bandsox.CodeUnavailable, Op: "port-forward", ID: sb.ID(), Err: err, Hint: "0:" + strconv.Itoa(f.port) + " takes a port that is free"}
 		}
 		context.AfterFunc(ctx, func() { l.Close() })
-		fmt.Printf("Forwarding %s to port %d\n", l.Addr(), f.port)
+		if asJSON {
+			err = writeLine(map[string]any{"local": l.Addr().String(), "port": f.port})
+		} else {
+			_, err = fmt.Printf("Forwarding %s to port %d\n", l.Addr(), f.port)
+		}
+		if err != nil {
+			cancel()
+			return err
+		}
 		all.Go(func() { accept(ctx, sb, l, f.port, &all) })
 	}
 	<-ctx.Done()
@@ -171,6 +181,7 @@ func accept(ctx context.Context, sb *client.Sandbox, l net.Listener, port int, a
 func newSSHConfig(a *app) *cobra.Command {
 	var user string
 	var port int
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "ssh-config SANDBOX", Short: "Print what ssh needs to reach an SSH server in a sandbox", Args: cobra.ExactArgs(1),
 		Long: `Print what ssh needs to reach an SSH server that runs in a sandbox. The image
@@ -194,14 +205,18 @@ must have one; no network is needed.`,
 				if name == "" {
 					name = info.ID
 				}
-				fmt.Printf("Host %s\n  HostName %s\n  User %s\n  HostKeyAlias %s\n  ProxyCommand %s proxy %s %d\n",
-					name, info.ID, user, info.ID, strings.Join(append([]string{shellQuote(self)}, a.addressFlags()...), " "), info.ID, port)
-				return nil
+				proxy := fmt.Sprintf("%s proxy %s %d", strings.Join(append([]string{shellQuote(self)}, a.addressFlags()...), " "), info.ID, port)
+				if asJSON {
+					return writeJSON(os.Stdout, map[string]string{"host": name, "hostname": info.ID, "user": user, "host_key_alias": info.ID, "proxy_command": proxy})
+				}
+				_, err = fmt.Printf("Host %s\n  HostName %s\n  User %s\n  HostKeyAlias %s\n  ProxyCommand %s\n", name, info.ID, user, info.ID, proxy)
+				return err
 			})
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "root", "user to log in as")
 	cmd.Flags().IntVar(&port, "ssh-port", 22, "port of the server in the sandbox")
+	jsonFlag(cmd, &asJSON, oneJSON)
 	return cmd
 }
 

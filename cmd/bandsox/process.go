@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -72,7 +73,7 @@ func exitText(e *bandsox.ProcessExit) string {
 
 func newAttach(a *app) *cobra.Command {
 	var offset int64
-	var newOnly, noStdin bool
+	var newOnly, noStdin, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "attach [flags] SANDBOX PROCESS",
 		Short: "Join a program that runs in a sandbox",
@@ -99,11 +100,17 @@ does.`,
 					return err
 				}
 				o := bandsox.AttachOptions{Offset: offset, NewOnly: newOnly, Stdout: os.Stdout, Stderr: os.Stderr}
-				v := &viewing{a: a, p: p, tty: info.TTY && info.Exit == nil, onlooker: noStdin}
+				v := &viewing{a: a, p: p, tty: info.TTY && info.Exit == nil && !asJSON, onlooker: noStdin}
 				if info.Stdin && info.Exit == nil && !noStdin {
 					o.Stdin = os.Stdin
 				}
-				return v.run(ctx, o)
+				if !asJSON {
+					return v.run(ctx, o)
+				}
+				var out, errOut bytes.Buffer
+				o.Stdout, o.Stderr = &out, &errOut
+				err = v.run(ctx, o)
+				return result{ID: sb.ID()}.print(out.Bytes(), errOut.Bytes(), err)
 			})
 		},
 	}
@@ -111,6 +118,7 @@ does.`,
 	f.Int64Var(&offset, "offset", 0, "byte of its output to begin at; negative: so many from the end")
 	f.BoolVar(&newOnly, "new", false, "only what it writes from now on")
 	f.BoolVar(&noStdin, "no-stdin", false, "leave its input alone")
+	jsonFlag(cmd, &asJSON, "print one JSON object with its output and exit code")
 	return cmd
 }
 

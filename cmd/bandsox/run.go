@@ -3,13 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"path"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -123,15 +121,17 @@ func (j *job) finish(info bandsox.Info, err error) error {
 	if code, ok := j.app.interrupts.ended(err); ok {
 		return code
 	}
-	if errors.Is(err, syscall.EPIPE) {
-		return exitCode(128 + int(syscall.SIGPIPE))
-	}
 	if !j.flags.json {
 		return err
 	}
 	r := result{ID: info.ID, Image: info.Image, Phases: info.Phases}
-	r.Stdout, r.StdoutBase64 = textOrBytes(j.out.Bytes())
-	r.Stderr, r.StderrBase64 = textOrBytes(j.errOut.Bytes())
+	return r.print(j.out.Bytes(), j.errOut.Bytes(), err)
+}
+
+// print prints the result of a program: its output, and the end that err tells of.
+func (r result) print(out, errOut []byte, err error) error {
+	r.Stdout, r.StdoutBase64 = textOrBytes(out)
+	r.Stderr, r.StderrBase64 = textOrBytes(errOut)
 	var exit *bandsox.ExitError
 	var e *bandsox.Error
 	if err != nil {
@@ -157,13 +157,6 @@ func textOrBytes(b []byte) (*string, []byte) {
 		return &s, nil
 	}
 	return nil, b
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }
 
 func newRun(a *app) *cobra.Command {

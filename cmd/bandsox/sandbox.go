@@ -17,6 +17,7 @@ import (
 
 func newCreate(a *app) *cobra.Command {
 	var create createFlags
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:               "create [flags] IMAGE",
 		Short:             "Make a sandbox and leave it running",
@@ -36,13 +37,26 @@ func newCreate(a *app) *cobra.Command {
 					return err
 				}
 				a.bars.finish()
+				if asJSON {
+					return writeInfo(cmd.Context(), sb)
+				}
 				fmt.Printf("VM created: %s\n", sb.ID())
 				return nil
 			})
 		},
 	}
 	create.add(cmd.Flags(), bandsox.DefaultMemMiB)
+	jsonFlag(cmd, &asJSON, "print the sandbox as bandsox inspect does")
 	return cmd
+}
+
+// writeInfo prints all there is to know of a sandbox.
+func writeInfo(ctx context.Context, sb *client.Sandbox) error {
+	info, err := sb.Info(ctx)
+	if err != nil {
+		return err
+	}
+	return writeJSON(os.Stdout, info)
 }
 
 func newList(a *app) *cobra.Command {
@@ -115,19 +129,19 @@ func listOptions(filters []string) (bandsox.ListOptions, error) {
 }
 
 func newInspect(a *app) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "inspect SANDBOX", Short: "Print all there is to know of a sandbox as JSON", Args: cobra.ExactArgs(1),
+		Long: `Print all there is to know of a sandbox as JSON, the values of its variables too,
+as docker inspect does: bandsox ps and its like hide them.`,
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
-				info, err := sb.Info(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return writeJSON(os.Stdout, info)
+				return writeInfo(cmd.Context(), sb)
 			})
 		},
 	}
+	jsonFlag(cmd, new(bool), "print JSON, as it does anyway")
+	return cmd
 }
 
 func newStart(a *app) *cobra.Command {
@@ -183,7 +197,8 @@ var errAlready = errors.New("already so")
 
 // verb is a command that does one thing to each sandbox named.
 func (a *app) verb(use, short, done string, do func(*client.Sandbox, context.Context) error) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(m *client.Client) error {
@@ -195,9 +210,12 @@ func (a *app) verb(use, short, done string, do func(*client.Sandbox, context.Con
 					}
 					switch {
 					case err == nil:
-						fmt.Printf("VM %s %s.\n", ref, done)
+						err = outcome{Name: ref, ID: sb.ID(), Done: done}.say(asJSON, fmt.Sprintf("VM %s %s.", ref, done))
 					case errors.Is(err, errAlready):
-						fmt.Printf("VM %s is already %s.\n", ref, done)
+						err = outcome{Name: ref, ID: sb.ID(), Done: done, Already: true}.say(asJSON, fmt.Sprintf("VM %s is already %s.", ref, done))
+					}
+					switch {
+					case err == nil:
 					case first == nil:
 						first = err
 					default:
@@ -208,6 +226,8 @@ func (a *app) verb(use, short, done string, do func(*client.Sandbox, context.Con
 			})
 		},
 	}
+	jsonFlag(cmd, &asJSON, manyJSON)
+	return cmd
 }
 
 func (a *app) withSandbox(ctx context.Context, ref string, f func(*client.Sandbox) error) error {

@@ -13,13 +13,26 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"bandsox": main})
+	vmtest.Main(func() int {
+		testscript.Main(m, map[string]func(){"bandsox": main})
+		return 0
+	})
 }
 
 // TestHostScripts runs the command line as a person would, where no machine is
 // needed. Each script has a state directory of its own.
 func TestHostScripts(t *testing.T) {
 	testscript.Run(t, scripts("host", func(*testscript.Env) error { return nil }))
+}
+
+// TestFakeScripts does so with machines that are processes of this host.
+func TestFakeScripts(t *testing.T) {
+	image := vmtest.Image(t)
+	testscript.Run(t, scripts("fake", func(e *testscript.Env) error {
+		e.Setenv("BANDSOX_DRIVER", "process")
+		e.Setenv("IMAGE", image)
+		return nil
+	}))
 }
 
 // TestMachineScripts does so with real machines.

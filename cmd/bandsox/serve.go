@@ -39,6 +39,8 @@ type serveFlags struct {
 	logFile    string
 
 	install, uninstall, printUnit, user, stop bool
+
+	asJSON bool
 }
 
 func newServe(a *app) *cobra.Command {
@@ -56,7 +58,7 @@ seconds to end; sandboxes go on, and the next server finds them.
 With --install it is started by systemd with the machine.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.stop {
-				return a.stopServer(cmd.Context())
+				return a.stopServer(cmd.Context(), s.asJSON)
 			}
 			if s.install || s.uninstall || s.printUnit {
 				return a.unit(cmd, s)
@@ -87,6 +89,10 @@ With --install it is started by systemd with the machine.`,
 	f.BoolVar(&a.keepLeftovers, "keep-leftovers", false, "leave to cleanup what killed processes left behind")
 	_ = f.MarkHidden("log-file")
 	_ = f.MarkHidden("keep-leftovers")
+	jsonFlag(cmd, &s.asJSON, "print where it listens, or with --stop what was done, as JSON on one line")
+	for _, f := range []string{"install", "uninstall", "print-unit"} {
+		cmd.MarkFlagsMutuallyExclusive("json", f)
+	}
 	cmd.MarkFlagsMutuallyExclusive("stop", "install", "uninstall", "print-unit")
 	cmd.MarkFlagsMutuallyExclusive("tls", "tls-cert")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
@@ -133,7 +139,7 @@ func (a *app) serve(ctx context.Context, s serveFlags) (err error) {
 	defer func() { err = errors.Join(err, m.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	srv, err := server.New(server.Options{Manager: m, Shutdown: cancel, Auth: keys, Version: buildVersion(), Audit: dir.Audit(), Domain: s.domain, Webhooks: dir.Webhooks(),
+	srv, err := server.New(server.Options{Manager: m, Shutdown: cancel, Auth: keys, Version: buildVersion(), Audit: dir.Audit(), Domain: s.domain, Webhooks: dir.Webhooks(), Settings: a.managerFlags(),
 		Guard: auth.Options{Hosts: s.names(), Origins: s.origins, Insecure: s.insecure, Secure: s.proxied}})
 	if err != nil {
 		return err
@@ -251,28 +257,6 @@ func (s *serveFlags) certificate(ctx context.Context, dir store.Layout) (*auth.C
 		names = append(names, s.domain, "*."+s.domain)
 	}
 	return auth.SelfSigned(ctx, dir.Certificate(), names)
-}
-
-// announce says where the server is to be found.
-func (s *serveFlags) announce(l *listener, c *auth.Certificate, warning string) {
-	if warning != "" {
-		fmt.Fprintf(os.Stderr, "warning: %s\n", warning)
-	}
-	if l.TCP == nil {
-		fmt.Printf("Listening on %s\n", l.Socket.Addr())
-		return
-	}
-	scheme := "http"
-	if c != nil {
-		scheme = "https"
-		fmt.Printf("TLS certificate, SHA-256: %s\n", c.Fingerprint())
-	}
-	host := s.host
-	at, _ := l.TCP.Addr().(*net.TCPAddr)
-	if host == "" {
-		host = at.IP.String()
-	}
-	fmt.Printf("Starting dashboard at %s://%s\n", scheme, net.JoinHostPort(host, strconv.Itoa(at.Port)))
 }
 
 // The bounds of a background server's log.

@@ -92,6 +92,9 @@ func unitPath(user bool) (string, error) {
 // the state is, wherever the unit is started.
 func (a *app) unitArgs(cmd *cobra.Command, dir store.Layout) []string {
 	args := append([]string{"--storage", dir.Dir()}, a.managerFlags()...)
+	if a.verbose {
+		args = append(args, "--verbose")
+	}
 	args = append(args, "serve")
 	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { // Visit knows nothing of a set made anew
 		if !f.Changed {

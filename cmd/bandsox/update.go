@@ -14,7 +14,7 @@ import (
 func newUpdate(a *app) *cobra.Command {
 	var name, idleAction string
 	var metadata, labels, env []string
-	var replace bool
+	var replace, asJSON bool
 	var ttl, idle duration
 	var disk sizeMiB
 	cmd := &cobra.Command{
@@ -62,6 +62,9 @@ counts from now; 0 ends it. A disk grows while it is used, and can't shrink.`,
 				if err := sb.Update(cmd.Context(), u); err != nil {
 					return err
 				}
+				if asJSON {
+					return writeInfo(cmd.Context(), sb)
+				}
 				fmt.Printf("VM %s updated.\n", args[0])
 				return nil
 			})
@@ -77,6 +80,7 @@ counts from now; 0 ends it. A disk grows while it is used, and can't shrink.`,
 	f.Var(&ttl, "ttl", "delete it after this long, from now; 0: never")
 	f.Var(&idle, "idle-timeout", "do --idle-action when nothing used it for this long; 0: never")
 	f.StringVar(&idleAction, "idle-action", "", "pause (its next use resumes it), stop or delete")
+	jsonFlag(cmd, &asJSON, "print the sandbox as bandsox inspect does")
 	return cmd
 }
 
@@ -93,7 +97,8 @@ func pairs(flag string, list []string) (map[string]*string, error) {
 }
 
 func newRename(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "rename SANDBOX NAME", Short: "Give a sandbox another name", Args: cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -101,11 +106,12 @@ func newRename(a *app) *cobra.Command {
 				if err := sb.Update(cmd.Context(), bandsox.Update{Name: &args[1]}); err != nil {
 					return err
 				}
-				fmt.Printf("VM %s renamed to %s.\n", args[0], args[1])
-				return nil
+				return outcome{Name: args[1], ID: sb.ID(), Done: "renamed"}.say(asJSON, fmt.Sprintf("VM %s renamed to %s.", args[0], args[1]))
 			})
 		},
 	}
+	jsonFlag(cmd, &asJSON, oneJSON)
+	return cmd
 }
 
 func newWait(a *app) *cobra.Command {

@@ -14,26 +14,27 @@ import (
 // newVM is the reference's group of commands: each is another name of one of
 // ours, with the words it has there.
 func newVM(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "vm", Short: "List, stop, pause, resume, delete and rename sandboxes, in the reference's words", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "vm", Short: "List, stop, pause, resume, delete and rename sandboxes, in the reference's words"}
 	one := func(use, short, done string, do func(*client.Sandbox, context.Context) error) *cobra.Command {
-		return &cobra.Command{Use: use + " VM", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeSandboxes,
+		var asJSON bool
+		cmd := &cobra.Command{Use: use + " VM", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeSandboxes,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 					if err := do(sb, cmd.Context()); err != nil {
 						return err
 					}
-					fmt.Printf("VM %s %s.\n", sb.ID(), done)
-					return nil
+					return outcome{Name: args[0], ID: sb.ID(), Done: done}.say(asJSON, fmt.Sprintf("VM %s %s.", sb.ID(), done))
 				})
 			}}
+		jsonFlag(cmd, &asJSON, oneJSON)
+		return cmd
 	}
-	cmd.AddCommand(newVMList(a),
+	return group(cmd, newVMList(a),
 		one("stop", "Stop a sandbox", "stopped", func(sb *client.Sandbox, ctx context.Context) error { return sb.Stop(ctx, bandsox.DefaultGrace) }),
 		one("pause", "Pause a sandbox", "paused", (*client.Sandbox).Pause),
 		one("resume", "Resume a sandbox", "resumed", (*client.Sandbox).Resume),
 		one("delete", "Throw a sandbox away, running or not", "deleted", (*client.Sandbox).Delete),
 		newVMRename(a))
-	return cmd
 }
 
 func newVMList(a *app) *cobra.Command {
@@ -62,19 +63,21 @@ func newVMList(a *app) *cobra.Command {
 				return nil
 			})
 		}}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(cmd, &asJSON, oneJSON)
 	return cmd
 }
 
 func newVMRename(a *app) *cobra.Command {
-	return &cobra.Command{Use: "rename VM NAME", Short: "Rename a sandbox", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeSandboxes,
+	var asJSON bool
+	cmd := &cobra.Command{Use: "rename VM NAME", Short: "Rename a sandbox", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				if err := sb.Update(cmd.Context(), bandsox.Update{Name: &args[1]}); err != nil {
 					return err
 				}
-				fmt.Printf("VM %s renamed to '%s'\n", sb.ID(), args[1])
-				return nil
+				return outcome{Name: args[1], ID: sb.ID(), Done: "renamed"}.say(asJSON, fmt.Sprintf("VM %s renamed to '%s'", sb.ID(), args[1]))
 			})
 		}}
+	jsonFlag(cmd, &asJSON, oneJSON)
+	return cmd
 }

@@ -6,6 +6,8 @@ type Version struct {
 	Go      string `json:"go"`
 	Arch    string `json:"arch"`
 	Driver  string `json:"driver" doc:"What runs the machines"`
+	// Settings is told only to who may open the server's socket.
+	Settings []string `json:"settings,omitempty" doc:"The flags that shape what it does, as it was started with; told only through its own socket"`
 }
 
 // Ready says that a server can work.

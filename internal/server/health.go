@@ -49,6 +49,10 @@ func (s *Server) readyz(ctx context.Context, _ *struct{}) (*answer[api.Ready], e
 	return answered(api.Ready{Status: "ready", FreeBytes: free}), nil
 }
 
-func (s *Server) versionOf(context.Context, *struct{}) (*answer[api.Version], error) {
-	return answered(api.Version{Version: s.version, Go: runtime.Version(), Arch: bandsox.Arch, Driver: s.m.Driver()}), nil
+func (s *Server) versionOf(ctx context.Context, _ *struct{}) (*answer[api.Version], error) {
+	v := api.Version{Version: s.version, Go: runtime.Version(), Arch: bandsox.Arch, Driver: s.m.Driver()}
+	if auth.From(ctx).Kind == auth.Local {
+		v.Settings = s.settings
+	}
+	return answered(v), nil
 }

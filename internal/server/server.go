@@ -34,6 +34,9 @@ type Options struct {
 	Domain string
 	Log    *slog.Logger // default: slog.Default()
 	Audit  string       // the file to write down in who did what; "": it isn't
+	// Settings are the flags that shape the manager, for who may open the socket
+	// to compare theirs with.
+	Settings []string
 }
 
 // Server answers the requests of one manager's users.
@@ -43,7 +46,9 @@ type Server struct {
 	guard   *auth.Guard
 	version string
 	log     *slog.Logger
-	started time.Time
+
+	settings []string
+	started  time.Time
 
 	proxied bool // every request may come from elsewhere, through a proxy
 
@@ -72,7 +77,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, started: time.Now(), shutdown: o.Shutdown,
+	s := &Server{m: o.Manager, keys: o.Auth, version: o.Version, log: o.Log, settings: o.Settings, started: time.Now(), shutdown: o.Shutdown,
 		table: http.NewServeMux(), mux: http.NewServeMux(),
 		proxied: o.Guard.Secure, figures: newFigures()}
 	s.traffic.last = s.started
