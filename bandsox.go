@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/bandsox/bandsox/internal/image"
 	"github.com/bandsox/bandsox/internal/kernel"
@@ -91,6 +92,11 @@ type Manager struct {
 	wg    sync.WaitGroup      // one for each goroutine that watches a machine, and for the timekeeper's
 	wake  chan struct{}       // tells the timekeeper that a time may have come nearer
 	stop  chan struct{}       // closed to end the timekeeper
+
+	version struct { // of the driver's program, as Ready saw it last; guarded by mu
+		text string
+		seen time.Time
+	}
 
 	loading bool // an owner reads what is there; nobody else has the manager yet
 	closed  bool // guarded by mu

@@ -10,7 +10,8 @@ import (
 )
 
 // Load brings the image in an archive into the local store, as docker save or
-// skopeo write it. ref is docker-archive:- or oci-archive:-, with :TAG behind it
+// skopeo write it, by the names that a docker archive has for it, as docker load
+// does. ref is docker-archive:- or oci-archive:-, with :TAG behind it
 // where the archive holds several.
 func (m *Manager) Load(ctx context.Context, ref string, r io.Reader) (Image, error) {
 	img, err := m.loadArchive(ctx, ref, r)
@@ -27,5 +28,17 @@ func (m *Manager) loadArchive(ctx context.Context, ref string, r io.Reader) (Ima
 	if err != nil {
 		return Image{}, err
 	}
-	return m.keep(ctx, src)
+	if len(src.Names) > 0 {
+		src.Ref = src.Names[0]
+	}
+	img, err := m.keep(ctx, src)
+	if err != nil {
+		return Image{}, err
+	}
+	for _, name := range src.Names[min(1, len(src.Names)):] {
+		if err := m.store.TagImage(ctx, name, img.Digest); err != nil {
+			return Image{}, err
+		}
+	}
+	return m.Image(ctx, img.Digest)
 }

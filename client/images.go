@@ -105,6 +105,12 @@ func (c *Client) Doctor(ctx context.Context) (report bandsox.Report, err error) 
 	return report, err
 }
 
+// Usage measures the server's state directory.
+func (c *Client) Usage(ctx context.Context) (u bandsox.DiskUsage, err error) {
+	err = c.get(ctx, "usage", "/api/usage", nil, &u)
+	return u, err
+}
+
 // Shutdown ends the server. Sandboxes go on, and the next server finds them.
 func (c *Client) Shutdown(ctx context.Context) error {
 	return c.call(ctx, "shutdown", "", http.MethodPost, "/api/shutdown", nil, nil, nil)

@@ -104,7 +104,7 @@ container image, with its own kernel, to run code in that you don't trust.
 		newUpdate(a), newRename(a), newWait(a),
 		newEvents(a), newStats(a), newPython(a),
 		newPortForward(a), newProxy(a), newSSHConfig(a), newVM(a),
-		newImage(a), newBuild(a), newServe(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newVersion(),
+		newImage(a), newBuild(a), newServe(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newUsage(a), newVersion(),
 	)
 	return root
 }

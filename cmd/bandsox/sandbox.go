@@ -64,6 +64,8 @@ func newList(a *app) *cobra.Command {
 	var filters []string
 	cmd := &cobra.Command{
 		Use: "ps", Aliases: []string{"list"}, Short: "List sandboxes", Args: cobra.NoArgs,
+		Long: `List sandboxes. --json gives all there is to know of them, but for the values of
+their variables, which bandsox inspect shows.`,
 		Example: `  bandsox ps --filter label=team=red
   bandsox ps --filter state=stopped --filter metadata.owner.name=ann`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -85,7 +87,7 @@ func newList(a *app) *cobra.Command {
 				}
 				switch {
 				case asJSON:
-					return writeJSON(os.Stdout, shown)
+					return writeJSON(os.Stdout, hideEnv(shown))
 				case idsOnly:
 					for _, i := range shown {
 						fmt.Println(i.ID)
@@ -105,6 +107,17 @@ func newList(a *app) *cobra.Command {
 	cmd.Flags().BoolVar(&idsOnly, "ids", false, "print ids only")
 	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "state=STATE, label=KEY=VALUE or metadata.KEY=VALUE (dots look inside); repeatable")
 	return cmd
+}
+
+// hideEnv takes the values of variables, which may be secrets, out of a list:
+// bandsox inspect shows them, of one, to who asks for it.
+func hideEnv(list []bandsox.Info) []bandsox.Info {
+	for _, i := range list {
+		for k := range i.Env {
+			i.Env[k] = "<redacted>"
+		}
+	}
+	return list
 }
 
 // listOptions reads filters; of several states any will do, of the rest all must fit.
@@ -132,7 +145,7 @@ func newInspect(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "inspect SANDBOX", Short: "Print all there is to know of a sandbox as JSON", Args: cobra.ExactArgs(1),
 		Long: `Print all there is to know of a sandbox as JSON, the values of its variables too,
-as docker inspect does: bandsox ps and its like hide them.`,
+as docker inspect does: bandsox ps and bandsox vm list don't.`,
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {

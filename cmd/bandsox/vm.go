@@ -47,7 +47,7 @@ func newVMList(a *app) *cobra.Command {
 				case err != nil:
 					return err
 				case asJSON:
-					return writeJSON(os.Stdout, list)
+					return writeJSON(os.Stdout, hideEnv(list))
 				case len(list) == 0:
 					fmt.Println("No VMs found.")
 					return nil

@@ -1,5 +1,7 @@
 package api
 
+import "github.com/bandsox/bandsox"
+
 // Version is what a server is.
 type Version struct {
 	Version string `json:"version"`
@@ -14,4 +16,5 @@ type Version struct {
 type Ready struct {
 	Status    string `json:"status"`
 	FreeBytes int64  `json:"free_bytes" doc:"Room in the state directory"`
+	bandsox.Readiness
 }

@@ -28,6 +28,7 @@ type House interface {
 	Images(ctx context.Context) ([]bandsox.Image, error)
 	RemoveImage(ctx context.Context, ref string) error
 	PruneImages(ctx context.Context, all bool) ([]bandsox.Image, error)
+	Usage(ctx context.Context) (bandsox.DiskUsage, error)
 	Cleanup(ctx context.Context, dryRun bool) ([]bandsox.Leftover, error)
 }
 

@@ -108,6 +108,10 @@ func images(t *testing.T, h House) {
 	if err != nil || !slices.Equal(one.UsedBy, []string{b.ID()}) {
 		t.Errorf("used by %v (%v), not %s", one.UsedBy, err, b.ID())
 	}
+	u, err := h.Usage(ctx)
+	if err != nil || u.Images.Count != 1 || u.Images.Active != 1 || u.Images.Bytes != img.BaseBytes || len(u.Each) != 1 || u.Each[0].ID != b.ID() {
+		t.Errorf("what it takes: %+v %v", u, err)
+	}
 	ok(t, "delete", b.Delete(ctx))
 	ok(t, "remove", h.RemoveImage(ctx, img.Digest))
 	_, err = h.Image(ctx, img.Digest)

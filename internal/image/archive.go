@@ -36,12 +36,14 @@ func openDockerArchive(ctx context.Context, r reference, o Options) (*Image, err
 		return nil, err
 	}
 	return &Image{
+		Names:  a.names,
 		Digest: a.digest, Config: a.config.Config.config(), Source: string(r.kind), Size: a.size,
 		content: newLayered(a.blobs, "unpacking "+r.String(), o, t.f.Close),
 	}, nil
 }
 
 type archive struct {
+	names  []string
 	digest string // of the config
 	config *configFile
 	blobs  []blob
@@ -77,6 +79,11 @@ func readArchive(t files, tag string, want v1.Platform) (*archive, error) {
 	ids, err := a.config.layerIDs(len(img.Layers))
 	if err != nil {
 		return nil, err
+	}
+	for _, tag := range img.RepoTags {
+		if name, err := parse(tag); err == nil && name.kind == kindName {
+			a.names = append(a.names, name.String())
+		}
 	}
 	for i, file := range img.Layers {
 		rc, size, err := t.open(file)

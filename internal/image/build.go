@@ -60,6 +60,9 @@ func Build(ctx context.Context, o Options, b BuildRequest) (string, error) {
 		return "", wire.Errorf(wire.Invalid, "docker daemon at %q: %w", d.host, err)
 	}
 	req.Header.Set("Content-Type", "application/x-tar")
+	if auths := registryAuths(); auths != "" {
+		req.Header.Set("X-Registry-Config", auths)
+	}
 	resp, err := d.http.Do(req)
 	if err != nil {
 		return "", d.notBuilt(ctx, body, err)

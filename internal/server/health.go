@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +47,16 @@ func (s *Server) readyz(ctx context.Context, _ *struct{}) (*answer[api.Ready], e
 	if free < leastFree {
 		return nil, wire.Errorf(wire.Unavailable, "the state directory %s has %d MiB left", dir, free>>20).WithHint("bandsox image prune; bandsox cleanup")
 	}
-	return answered(api.Ready{Status: "ready", FreeBytes: free}), nil
+	with, err := s.m.Ready(ctx)
+	if err != nil { // whatever its code is: what is missing is the server's
+		unready := wire.Errorf(wire.Unavailable, "%w", err)
+		var e *bandsox.Error
+		if errors.As(err, &e) {
+			unready.Hint = e.Hint
+		}
+		return nil, unready
+	}
+	return answered(api.Ready{Status: "ready", FreeBytes: free, Readiness: with}), nil
 }
 
 func (s *Server) versionOf(ctx context.Context, _ *struct{}) (*answer[api.Version], error) {

@@ -22,7 +22,7 @@ import (
 // back.
 func TestReady(t *testing.T) {
 	h := newHouse(t)
-	if r := h.do("GET", "/readyz", nil); r.status != 200 || r.field("status") != "ready" {
+	if r := h.do("GET", "/readyz", nil); r.status != 200 || r.field("status") != "ready" || r.field("driver") != "process" || r.field("driver_version") == "" {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	dir := h.m.Storage()
@@ -41,6 +41,36 @@ func TestReady(t *testing.T) {
 	}
 	if r := h.do("GET", "/readyz", nil); r.status != 200 {
 		t.Errorf("when it is back: %d %s", r.status, r.body)
+	}
+}
+
+// TestReadyToCreate: a server that has no monitor or no kernel says what to type.
+func TestReadyToCreate(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	m, err := bandsox.Open(t.Context(), bandsox.Config{Storage: t.TempDir(), Driver: "qemu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	s, err := server.New(server.Options{Manager: m, Auth: auth.Open(filepath.Join(t.TempDir(), "auth.json"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ask := func(path string) (int, api.Error) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", path, nil)
+		r.Host, r.RemoteAddr = "localhost", "127.0.0.1:1"
+		s.ServeHTTP(w, r)
+		var e api.Error
+		_ = json.Unmarshal(w.Body.Bytes(), &e)
+		return w.Code, e
+	}
+	if code, e := ask("/readyz"); code != 503 || !strings.Contains(e.Detail.String(), "qemu-system-") || !strings.Contains(e.Hint, "apt-get install") {
+		t.Errorf("%d %+v", code, e)
+	}
+	if code, _ := ask("/healthz"); code != 200 {
+		t.Errorf("healthz: %d", code)
 	}
 }
 
