@@ -31,6 +31,8 @@ var edges = []edge{
 	{"cmd/bandsox", "client", "commands speak to a server, theirs or another"},
 	{"cmd/bandsox-agent", "internal/agent/guest", "the program around the guest's side"},
 	{"examples/try", ".", "what make try runs is an example first"},
+	{"examples/try", "client", "a server may have the state directory already"},
+	{"examples/try", "internal/store", "names its socket"},
 	{"bench", ".", "what is measured is what users call"},
 	{"bench", "client", "what HTTP costs is what a client sees"},
 	{"bench", "internal/api", "bodies as a client makes them"},

@@ -21,7 +21,7 @@ const (
 )
 
 // chooseImage brings an image with Python into the store and says which and why.
-func chooseImage(ctx context.Context, m *bandsox.Manager) (ref, why string, err error) {
+func chooseImage(ctx context.Context, m house) (ref, why string, err error) {
 	for _, ref := range []string{wanted, fallback} {
 		if img, err := m.Image(ctx, ref); err == nil {
 			return ref, fmt.Sprintf("%s, in the store since %s", ref, img.CreatedAt.Local().Format(time.DateTime)), nil
@@ -29,7 +29,7 @@ func chooseImage(ctx context.Context, m *bandsox.Manager) (ref, why string, err 
 	}
 	// The registry is asked first whether it is there: a pull that can't work
 	// should not be waited for.
-	report, err := bandsox.Doctor(ctx, bandsox.DoctorOptions{Storage: m.Storage()})
+	report, err := bandsox.Doctor(ctx, bandsox.DoctorOptions{})
 	if err != nil {
 		return "", "", err
 	}
@@ -56,7 +56,7 @@ func chooseImage(ctx context.Context, m *bandsox.Manager) (ref, why string, err 
 	return fallback, fallback + ", built from Debian's packages", nil
 }
 
-func describe(ctx context.Context, sb *bandsox.Sandbox) (string, error) {
+func describe(ctx context.Context, sb box) (string, error) {
 	info, err := sb.Info(ctx)
 	if err != nil {
 		return "", err

@@ -50,19 +50,23 @@ func try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := bandsox.Open(ctx, bandsox.Config{Progress: progress})
+	h, err := open(ctx)
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer h.Close()
+	if h.server != "" {
+		fmt.Printf("%-10s          the one that runs here makes the microVM: %s\n", "server", h.server)
+	}
+	ctx = bandsox.WithProgress(ctx, progress)
 
 	var image string
-	if err := phase("image", func() (s string, err error) { image, s, err = chooseImage(ctx, m); return s, err }); err != nil {
+	if err := phase("image", func() (s string, err error) { image, s, err = chooseImage(ctx, h); return s, err }); err != nil {
 		return err
 	}
-	var sb *bandsox.Sandbox
+	var sb box
 	err = phase("create", func() (string, error) {
-		sb, err = m.Create(ctx, bandsox.CreateOptions{Image: image, MemMiB: 256, AutoRemove: true})
+		sb, err = h.create(ctx, bandsox.CreateOptions{Image: image, MemMiB: 256, AutoRemove: true})
 		if err != nil {
 			return "", err
 		}
@@ -83,18 +87,17 @@ func try(ctx context.Context) error {
 }
 
 // use runs two commands and carries a file there and back.
-func use(ctx context.Context, sb *bandsox.Sandbox) error {
+func use(ctx context.Context, sb box) error {
 	err := phase("python", func() (string, error) {
-		cmd := sb.Command("python3", "-u", "-c", program)
 		out := indent(os.Stdout)
-		cmd.Stdout, cmd.Stderr = out, out
-		return "a program, its output as it came", errors.Join(cmd.Run(ctx), out.Close())
+		err := sb.Run(ctx, out, "python3", "-u", "-c", program)
+		return "a program, its output as it came", errors.Join(err, out.Close())
 	})
 	if err != nil {
 		return err
 	}
 	err = phase("exec", func() (string, error) {
-		out, err := sb.Shell("echo $((6*7)) on $(uname -m)").Output(ctx)
+		out, err := sb.Shell(ctx, "echo $((6*7)) on $(uname -m)")
 		return "a second command said: " + strings.TrimSpace(string(out)), err
 	})
 	if err != nil {
