@@ -52,7 +52,8 @@ func Init(ctx context.Context, o InitOptions) (Kernel, error) {
 		return Kernel{}, fail("init", "", err)
 	}
 	k, err := kernel.Install(ctx, kernels, kernel.InstallOptions{
-		Source: o.Kernel, SHA256: o.KernelSHA256, Force: o.Force, Progress: o.Progress,
+		FirecrackerURL: os.Getenv("BANDSOX_FIRECRACKER_URL"),
+		Source:         o.Kernel, SHA256: o.KernelSHA256, Force: o.Force, Progress: o.Progress,
 		Mirror: cmp.Or(debianMirror(o.DebianMirror), image.DebianMirror()),
 		// What every driver of this build boots from.
 		Require: []string{"virtio_console", "pvh"},

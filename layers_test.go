@@ -106,6 +106,7 @@ var testEdges = []edge{
 	{"cmd/bandsox", "internal/vm/vmtest", "its scripts run on the process fake too"},
 	{".", "internal/contract", "the library is held to the contract"},
 	{"client", "internal/contract", "and the client to the same one"},
+	{"examples/try", "internal/vm/vmtest", "a server is to be built"},
 	{"client", "internal/server", "through a real server"},
 	{"client", "internal/auth", "whose keys it needs"},
 	{"client", "internal/vm/vmtest", "with machines behind it"},

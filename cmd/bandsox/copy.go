@@ -41,7 +41,9 @@ way is replaced at once, a directory is kept and added to.
 
 LOCAL may be -: a tar archive on standard output, of a directory, or the bytes
 of a file; from standard input a tar archive into a directory that exists, or
-else the bytes of a file.
+else the bytes of a file. What is in an archive goes below that directory: a leading /
+is taken off names, as tar does, and symbolic links are followed as if the
+directory were the root.
 
 Nothing that a sandbox sends is written outside of the target. Devices, fifos
 and setuid bits stay behind.`,

@@ -112,6 +112,54 @@ func TestServerThatDies(t *testing.T) {
 	}
 }
 
+// TestShape: flags that a running server was started without are refused, and
+// those that it has are not.
+func TestShape(t *testing.T) {
+	l := newFake(t)
+	say := func(args ...string) (string, int) {
+		out, err := l.command(args...).CombinedOutput()
+		return string(out), exitOf(t, err)
+	}
+	if out, code := say("--registry-mirror", "one=two", "ps"); code != 0 {
+		t.Fatalf("%d %s", code, out)
+	}
+	for _, args := range [][]string{
+		{"ps"}, {"--driver", "process", "ps"}, {"--registry-mirror", "one=two", "ps"}, {"--storage", l.state, "ps"}, {"--url", "unix://" + l.state + "/server.sock", "ps"},
+	} {
+		if out, code := say(args...); code != 0 {
+			t.Errorf("%v: exit code %d, %s", args, code, out)
+		}
+	}
+	stop := "hint: bandsox --storage " + l.state + " serve --stop"
+	url := "unix://" + l.state + "/server.sock"
+	for _, c := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"--driver", "qemu", "ps"}, []string{"has the driver process, not qemu", stop}},
+		{[]string{"--registry-mirror", "one=three", "ps"}, []string{"without --registry-mirror=one=three", stop}},
+		{[]string{"--accel", "tcg", "image", "list"}, []string{"without --accel=tcg", stop}},
+		{[]string{"--url", url, "--storage", l.state, "ps"}, []string{"give one of them"}},
+		{[]string{"--url", url, "--driver", "qemu", "ps"}, []string{"--driver shapes a server when it starts", "--driver qemu serve"}},
+	} {
+		out, code := say(c.args...)
+		if code != exitError {
+			t.Errorf("%v: exit code %d", c.args, code)
+		}
+		for _, want := range c.says {
+			if !strings.Contains(out, want) {
+				t.Errorf("%v: no %q in %s", c.args, want, out)
+			}
+		}
+	}
+	if out, code := say("serve", "--stop"); code != 0 {
+		t.Errorf("%s", out)
+	}
+	if out, code := say("--registry-mirror", "one=three", "ps"); code != 0 {
+		t.Errorf("after --stop: %s", out)
+	}
+}
+
 // TestUnit: systemd has nothing to say about the unit.
 func TestUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")

@@ -36,7 +36,9 @@ is left alone, unless --force is given; an interrupted download goes on.
 
 Debian's packages, also those of bandsox/base, come from where the host's apt
 gets them. Where it gets none, BANDSOX_DEBIAN_MIRROR names the URL of a Debian
-archive, and after a space that of its security archive.
+archive, and after a space that of its security archive. The Firecracker
+project's kernels come from its public bucket, or a copy of it whose URL is in
+BANDSOX_FIRECRACKER_URL.
 
 A base file system and CNI plugins, which the Python BandSox wanted, are fetched
 only when their URLs are given.`,

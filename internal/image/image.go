@@ -106,8 +106,8 @@ type Image struct {
 	Digest string // "sha256:<hex>" of the platform's manifest; of the config (docker) or the content (dir, bandsox/base) where there is none
 	Config Config
 	Names  []string // what a docker archive calls it, normalised
-	Source string // registry, docker, docker-archive, oci-archive, oci, dir or debian
-	Size   int64  // bytes of the layers as they are stored or sent
+	Source string   // registry, docker, docker-archive, oci-archive, oci, dir or debian
+	Size   int64    // bytes of the layers as they are stored or sent
 
 	content content
 	limits  Limits

@@ -35,6 +35,11 @@ type InstallOptions struct {
 	Progress       Progress
 }
 
+// firecrackerURL is where the Firecracker project publishes its guest kernels,
+// for everyone: there is no other name for it. It is the one host that is named
+// here; BANDSOX_FIRECRACKER_URL names another.
+const firecrackerURL = "https://s3.amazonaws.com/spec.ccfc.min"
+
 // source is a place where kernels are got from. Files go into tmp, which will
 // be removed, or into cache, where an interrupted download goes on.
 type source struct {
@@ -53,7 +58,7 @@ func (o InstallOptions) withDefaults() InstallOptions {
 		o.Arch = runtime.GOARCH
 	}
 	if o.FirecrackerURL == "" {
-		o.FirecrackerURL = "https://s3.amazonaws.com/spec.ccfc.min"
+		o.FirecrackerURL = firecrackerURL
 	}
 	return o
 }

@@ -165,7 +165,12 @@ func (t *treeTaker) beneath(dir string) (int, error) {
 	if t.owner != nil && t.chown {
 		unix.Fchownat(dirFD, name, int(t.owner.uid), int(t.owner.gid), unix.AT_SYMLINK_NOFOLLOW)
 	}
-	return openat2(t.root, dir, &how)
+	if fd, err = openat2(t.root, dir, &how); err == unix.ENOENT {
+		// It is there, so it leads to what isn't: seen from the root, as if that
+		// were the root of everything.
+		return -1, wire.Errorf(wire.NotFound, "copying into %q: it is a symbolic link to what is not there below the directory that is copied to", dir)
+	}
+	return fd, err
 }
 
 // openat2 tries again when a rename elsewhere made the kernel unsure.
