@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/bandsox/bandsox/agentbin"
@@ -51,14 +52,16 @@ func (m *Manager) agentProgram() ([]byte, error) {
 		WithHint("CGO_ENABLED=0 go install github.com/bandsox/bandsox/cmd/bandsox-agent@latest")
 }
 
-// initramfs returns the initramfs of kernel k with this agent. Its name is what
+// initramfs returns the initramfs of kernel k with this agent and what this
+// driver's machines need. Its name is what
 // it is made of, so one that is there is right.
 func (m *Manager) initramfs(_ context.Context, k *kernel.Kernel) (string, error) {
 	agent, err := m.agentProgram()
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(append([]byte(k.Digest+"\n"), agent...))
+	want := m.driver.Traits().Modules
+	sum := sha256.Sum256(append([]byte(k.Digest+"\n"+strings.Join(want, " ")+"\n"), agent...))
 	path := m.store.Initramfs(hex.EncodeToString(sum[:12]))
 	if _, err := os.Stat(path); err == nil {
 		now := time.Now()
@@ -66,7 +69,7 @@ func (m *Manager) initramfs(_ context.Context, k *kernel.Kernel) (string, error)
 		return path, nil
 	}
 	tmp := filepath.Join(m.store.Scratch(), store.NewID()) // several may make it at once: they make the same
-	if err := kernel.WriteInitramfs(tmp, agent, k, nil); err != nil {
+	if err := kernel.WriteInitramfs(tmp, agent, k, want); err != nil {
 		return "", err
 	}
 	return path, store.Publish(tmp, path)

@@ -25,7 +25,6 @@ import (
 	"github.com/bandsox/bandsox/internal/kernel"
 	"github.com/bandsox/bandsox/internal/store"
 	"github.com/bandsox/bandsox/internal/vm"
-	"github.com/bandsox/bandsox/internal/vm/qemu"
 )
 
 // Config is how a manager is set up. The zero value works.
@@ -38,7 +37,7 @@ type Config struct {
 	// in memory, acts when a sandbox's time is over, and is refused while
 	// another has the directory.
 	Shared bool
-	// Driver is "qemu"; "" picks the best that runs here.
+	// Driver is "firecracker" or "qemu"; "" picks the best that runs here.
 	Driver string
 	// Accel is "kvm" or "tcg"; "" takes KVM where it proves to work.
 	Accel string
@@ -107,20 +106,27 @@ type Manager struct {
 // taken in hand by an owner. It is a conflict, which names the other process,
 // when one has the directory that this one can't share it with.
 func Open(ctx context.Context, cfg Config) (*Manager, error) {
-	driver, err := pickDriver(cfg)
+	if err := cfg.locate(); err != nil {
+		return nil, fail("open", "", err)
+	}
+	driver, err := pickDriver(ctx, cfg)
 	if err != nil {
 		return nil, fail("open", "", err)
 	}
 	return open(ctx, cfg, driver)
 }
 
-func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
+// locate has the state directory named.
+func (cfg *Config) locate() (err error) {
 	if cfg.Storage == "" {
-		dir, err := store.DefaultDir()
-		if err != nil {
-			return nil, fail("open", "", err)
-		}
-		cfg.Storage = dir
+		cfg.Storage, err = store.DefaultDir()
+	}
+	return err
+}
+
+func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
+	if err := cfg.locate(); err != nil {
+		return nil, fail("open", "", err)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -143,17 +149,6 @@ func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
 	}
 	m.wg.Go(func() { m.keepTime(m.stop) })
 	return m, nil
-}
-
-func pickDriver(cfg Config) (vm.Driver, error) {
-	switch cfg.Driver {
-	case "", "qemu":
-		return qemu.New(qemu.Options{Accel: cfg.Accel}), nil
-	}
-	if d := vm.Provided(cfg.Driver); d != nil {
-		return d, nil
-	}
-	return nil, invalid("open", "", "unknown driver %q: this build has qemu", cfg.Driver)
 }
 
 // Storage is the state directory.

@@ -85,6 +85,12 @@ func Doctor(ctx context.Context, o DoctorOptions) (Report, error) {
 	for _, d := range r.Drivers {
 		r.OK = r.OK || d.Works
 	}
+	// One driver is enough.
+	for i, c := range r.Checks {
+		if c.Name == "qemu" && c.Status == StatusMissing && r.OK {
+			r.Checks[i].Status = StatusWarning
+		}
+	}
 	return r, nil
 }
 

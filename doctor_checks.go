@@ -22,6 +22,7 @@ import (
 	"github.com/bandsox/bandsox/internal/kernel"
 	"github.com/bandsox/bandsox/internal/store"
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/firecracker"
 	"github.com/bandsox/bandsox/internal/vm/qemu"
 	"github.com/bandsox/bandsox/internal/wire"
 )
@@ -29,8 +30,9 @@ import (
 // host is one look at this machine. The fields under o are set by the check
 // that finds them out and read when all have ended.
 type host struct {
-	o    DoctorOptions
-	qemu string // its version
+	o           DoctorOptions
+	qemu        string // its version
+	firecracker string // the same
 }
 
 // probe is a check before it ran: absent is its status when try fails.
@@ -45,7 +47,8 @@ func (h *host) probes() []probe {
 	return []probe{
 		{"kvm", "without it guests are emulated, several times slower", StatusWarning, h.kvm},
 		{"qemu", "runs the machines", StatusMissing, h.qemuVersion},
-		{"firecracker", "a smaller machine; this version of BandSox does not drive it yet", StatusWarning, lookFirecracker},
+		{"firecracker", "runs the machines where there is KVM: smaller and sooner than qemu", StatusWarning, h.firecrackerVersion},
+		{"jailer", "holds a guest that broke out of its firecracker", StatusWarning, h.jailer},
 		{"kernel", "every guest boots it", StatusMissing, h.kernel},
 		{"agent", "the program in every guest that runs what you ask for", StatusMissing, lookAgent},
 		{"mke2fs", "makes each sandbox's disk", StatusMissing, lookMke2fs},
@@ -104,22 +107,31 @@ func (p probe) check(detail string, err error) Check {
 	return c
 }
 
+// drivers are those of the checks, the one that will be used first.
 func (h *host) drivers(checks []Check) []DriverReport {
-	q := DriverReport{Name: "qemu", Version: h.qemu, Accel: "tcg"}
+	of := map[string]Check{}
 	for _, c := range checks {
-		switch c.Name {
-		case "kvm":
-			if c.Status == StatusOK {
-				q.Accel = "kvm"
-			}
-		case "qemu":
-			q.Works = c.Status == StatusOK
-			if !q.Works {
-				q.Accel, q.Reason = "", c.Detail
-			}
-		}
+		of[c.Name] = c
 	}
-	return []DriverReport{q}
+	kvm := of["kvm"].Status == StatusOK
+	f := DriverReport{Name: "firecracker", Version: h.firecracker, Accel: "kvm", Works: true}
+	switch {
+	case of[f.Name].Status != StatusOK:
+		f.Works, f.Accel, f.Reason = false, "", of[f.Name].Detail
+	case !kvm:
+		f.Works, f.Accel, f.Reason = false, "", "it needs KVM: "+of["kvm"].Detail
+	}
+	q := DriverReport{Name: "qemu", Version: h.qemu, Accel: "tcg", Works: true}
+	switch {
+	case of[q.Name].Status != StatusOK:
+		q.Works, q.Accel, q.Reason = false, "", of[q.Name].Detail
+	case kvm:
+		q.Accel = "kvm"
+	}
+	if !f.Works {
+		return []DriverReport{q, f}
+	}
+	return []DriverReport{f, q}
 }
 
 func missing(fix, format string, args ...any) error {
@@ -159,17 +171,25 @@ func (h *host) qemuVersion(ctx context.Context) (string, error) {
 	return "version " + v, nil
 }
 
-func lookFirecracker(ctx context.Context) (string, error) {
-	path, err := exec.LookPath("firecracker")
+// firecrackers are those that a manager of this state directory finds.
+func (h *host) firecrackers() firecracker.Options {
+	return firecracker.Options{Bin: store.Layout(h.o.Storage).Bin()}
+}
+
+func (h *host) firecrackerVersion(ctx context.Context) (string, error) {
+	v, err := firecracker.New(h.firecrackers()).Version(ctx)
 	if err != nil {
-		return "", errors.New("not on PATH (optional)")
+		return "", err
 	}
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", path, err)
+	h.firecracker = v
+	return "version " + v, nil
+}
+
+func (h *host) jailer(ctx context.Context) (string, error) {
+	if _, err := firecracker.New(h.firecrackers()).Version(ctx); err != nil {
+		return "of no use without firecracker", nil
 	}
-	first, _, _ := strings.Cut(string(out), "\n")
-	return first + ", " + path, nil
+	return firecracker.Confinement(h.firecrackers())
 }
 
 func (h *host) kernel(context.Context) (string, error) {

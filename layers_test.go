@@ -59,7 +59,8 @@ var edges = []edge{
 	{".", "internal/store", "remembers, and names every file"},
 	{".", "internal/transfer", "files are read and copied as a server's client does"},
 	{".", "internal/vm", "a spec becomes a machine, whichever driver runs it"},
-	{".", "internal/vm/qemu", "the driver there is: chosen here and nowhere else"},
+	{".", "internal/vm/firecracker", "one of the drivers there are: chosen here and nowhere else"},
+	{".", "internal/vm/qemu", "the other one"},
 	{".", "internal/wire", "the library's types are the wire's types: no second model"},
 
 	{"client", ".", "the client has the library's types and errors"},
@@ -86,6 +87,10 @@ var edges = []edge{
 	{"internal/store", "internal/wire", "errors with a code and a hint"},
 	{"internal/transfer", "internal/wire", "what it asks for is what the agent is asked"},
 	{"internal/vm", "internal/wire", "errors with a code and a hint"},
+	{"internal/vm/firecracker", "internal/vm", "is one of its drivers"},
+	{"internal/vm/firecracker", "internal/vm/monitor", "its machine is a process of this host"},
+	{"internal/vm/firecracker", "internal/wire", "errors with a code and a hint"},
+	{"internal/vm/monitor", "internal/wire", "errors with a code and a hint"},
 	{"internal/vm/qemu", "internal/vm", "is one of its drivers"},
 	{"internal/vm/qemu", "internal/wire", "errors with a code and a hint"},
 
@@ -111,6 +116,7 @@ var testEdges = []edge{
 	{"client", "internal/auth", "whose keys it needs"},
 	{"client", "internal/vm/vmtest", "with machines behind it"},
 	{"internal/server", "internal/vm/vmtest", "a server needs a manager, and that machines"},
+	{"internal/vm/firecracker", "internal/vm/vmtest", "the driver is held to the contract"},
 	{"internal/vm/qemu", "internal/vm/vmtest", "the driver is held to the contract"},
 	{".", "internal/vm/vmtest", "the library runs on the process fake where there is no VM"},
 	{"internal/image", "internal/vm/vmtest", "starts a docker daemon, as others' tests do"},

@@ -86,7 +86,7 @@ container image, with its own kernel, to run code in that you don't trust.
 	a.flags = f
 	a.address.add(f)
 	f.StringVar(&a.storage, "storage", "", "state directory (default $BANDSOX_STORAGE, else /var/lib/bandsox as root)")
-	f.StringVar(&a.driver, "driver", os.Getenv("BANDSOX_DRIVER"), "virtual machine monitor: qemu (default the best that runs here)")
+	f.StringVar(&a.driver, "driver", os.Getenv("BANDSOX_DRIVER"), "virtual machine monitor: firecracker or qemu (default the best that runs here)")
 	f.StringVar(&a.accel, "accel", os.Getenv("BANDSOX_ACCEL"), "kvm or tcg (default kvm where it proves to work)")
 	f.StringVar(&a.agent, "agent", os.Getenv("BANDSOX_AGENT"), "guest agent program (default the one built in)")
 	f.StringArrayVar(&a.mirrors, "registry-mirror", nil, "HOST=MIRROR: try MIRROR before registry HOST; repeatable")

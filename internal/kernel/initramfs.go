@@ -16,8 +16,6 @@ import (
 var (
 	// MicroVM is for QEMU's microvm machine without a network card.
 	MicroVM = []string{"virtio_mmio", "virtio_blk", "virtio_console", "overlay", "ext4"}
-	// Firecracker is the same with vsock for the agent's port.
-	Firecracker = []string{"virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "overlay", "ext4"}
 	// Net is what a network card needs beside them.
 	Net = []string{"virtio_net", "af_packet"}
 )

@@ -59,6 +59,10 @@ func (l Layout) Reserve() string { return l.path("reserve") }
 // Kernels holds the installed guest kernels.
 func (l Layout) Kernels() string { return l.path("kernels") }
 
+// Bin holds the programs that were installed: each of a version once, and links
+// to those in use.
+func (l Layout) Bin() string { return l.path("bin") }
+
 // Bases holds one file system and one sidecar for each image digest.
 func (l Layout) Bases() string { return l.path("bases") }
 

@@ -43,6 +43,8 @@ type Drive struct {
 type Driver interface {
 	// Name is what users type and see: "qemu", "firecracker".
 	Name() string
+	// Traits are what its machines have, and what is asked of a kernel for them.
+	Traits() Traits
 	// Version of the program that will run, or why none will: an error with a
 	// hint that says what to install.
 	Version(ctx context.Context) (string, error)
@@ -64,6 +66,16 @@ type Driver interface {
 	// is dir or lies under it, whoever started them: what a manager that was
 	// killed before it could write their handles down has left.
 	Find(ctx context.Context, dir string) ([]Handle, error)
+}
+
+// Traits are what sets the machines of one driver apart from another's.
+type Traits struct {
+	Modules []string // of the kernel, that its devices need, as lsmod has them; nil: package kernel's MicroVM
+	Discard bool     // what a guest frees on a drive is freed on the host
+	OnlyKVM bool     // it runs guests in no other way
+	// SlowConsole: what a guest prints leaves it byte by byte.
+	SlowConsole bool
+	Halts       bool // a full disk of the host stops the guest, see Machine.Halted; else it gets an error
 }
 
 // Handle is all that must be remembered to find a machine again. It is kept in

@@ -123,29 +123,48 @@ type vsock struct {
 }
 
 func listenVsock() (*vsock, error) {
+	if !hasVsock() {
+		return nil, unix.ENODEV
+	}
 	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat("/dev/vsock"); err == nil {
-		err = unix.Bind(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: vsockPort})
-		if err == nil {
-			err = unix.Listen(fd, 8)
-		}
-		if err == nil {
-			return &vsock{fd: fd}, nil
+	err = unix.Bind(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: vsockPort})
+	if err == nil {
+		err = unix.Listen(fd, 8)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &vsock{fd: fd}, nil
+}
+
+// hasVsock looks for the device. That the kernel has vsock says nothing: a machine
+// with a serial port may boot the same kernel.
+func hasVsock() bool {
+	const dir, kind = "/sys/bus/virtio/devices", "0x0013"
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.TrimSpace(string(readKernel(filepath.Join(dir, e.Name(), "device")))) == kind {
+			return true
 		}
 	}
-	unix.Close(fd)
-	return nil, unix.ENODEV
+	return false
 }
 
 func (v *vsock) serve(s *service) error {
 	go func() {
 		for {
-			fd, _, err := unix.Accept4(v.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			fd, from, err := unix.Accept4(v.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			if err != nil {
 				time.Sleep(10 * time.Millisecond) // out of memory, say: it passes
+				continue
+			}
+			// A program of the guest may reach us as well, and isn't the host.
+			if peer, ok := from.(*unix.SockaddrVM); !ok || peer.CID != unix.VMADDR_CID_HOST {
+				unix.Close(fd)
 				continue
 			}
 			go s.serve(context.Background(), wire.NewConnServer(os.NewFile(uintptr(fd), "vsock")))

@@ -129,3 +129,8 @@ func (d *driver) accel(ctx context.Context) (string, error) {
 	}
 	return "tcg", nil
 }
+
+// Traits are what its machines have.
+func (d *driver) Traits() vm.Traits {
+	return vm.Traits{Discard: true, Halts: true}
+}

@@ -51,7 +51,7 @@ func Run(t *testing.T, newDriver func() vm.Driver, e Env) {
 			if !e.Can.Kernel {
 				t.Parallel() // processes take no memory worth the name, and their tests wait
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			c.test(&suite{T: t, Env: e, ctx: ctx, driver: newDriver(), newDriver: newDriver, dir: t.TempDir()})
 		})

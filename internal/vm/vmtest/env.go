@@ -37,12 +37,13 @@ var Everything = Can{Kernel: true, Drives: true, Console: true}
 
 // Timeout bounds whatever a test waits for: far more than a machine on a busy
 // host needs.
-const Timeout = 2 * time.Minute
+const Timeout = 4 * time.Minute
 
 // Kit makes what a virtual machine needs: the agent and the tool are built, a
 // kernel is installed once under BANDSOX_TEST_CACHE (the user's cache directory
-// if it is not set). It skips t where that can't be.
-func Kit(t testing.TB) Env {
+// if it is not set). It skips t where that can't be. modules are those of the
+// driver's traits.
+func Kit(t testing.TB, modules ...string) Env {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a virtual machine: left out of -short")
@@ -60,7 +61,7 @@ func Kit(t testing.TB) Env {
 	}
 	e.Kernel = k.Vmlinux
 	agent := build(t, "cmd/bandsox-agent")
-	if err := kernel.WriteInitramfs(e.Initrd, agent, k, nil); err != nil {
+	if err := kernel.WriteInitramfs(e.Initrd, agent, k, modules); err != nil {
 		t.Fatal(err)
 	}
 	tool := build(t, "internal/vm/vmtest/tool")

@@ -119,6 +119,7 @@ func NewProcess() vm.Driver { return processDriver{} }
 func (processDriver) Kernelless() {}
 
 func (processDriver) Name() string                            { return "process" }
+func (processDriver) Traits() vm.Traits                       { return vm.Traits{} }
 func (processDriver) Version(context.Context) (string, error) { return "fake", nil }
 
 func (d processDriver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error) {

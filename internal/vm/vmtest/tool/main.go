@@ -52,8 +52,8 @@ func run(what string, args []string) error {
 			return err
 		}
 		return dir.Sync()
-	case "print": // MIB WORD: to the console, the word last
-		mib, err := strconv.Atoi(args[0])
+	case "print": // KIB WORD: to the console, the word last
+		kib, err := strconv.Atoi(args[0])
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func run(what string, args []string) error {
 			return err
 		}
 		line := append(bytes.Repeat([]byte{'x'}, 1023), '\n')
-		for range mib << 10 {
+		for range kib {
 			if _, err := f.Write(line); err != nil {
 				return err
 			}

@@ -1,0 +1,3 @@
+package firecracker
+
+const console = "earlycon console=ttyS0"
