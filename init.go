@@ -20,6 +20,11 @@ type InitOptions struct {
 	KernelOutput string // copy the vmlinux here too
 	Force        bool   // replace what is there
 
+	// Firecracker is a path or URL (http, https, file) of a release's archive, or of
+	// what is laid out as its releases are; default: the project's own.
+	Firecracker       string
+	FirecrackerSHA256 string // of the archive, hex; the release's own must be that too
+
 	// DebianMirror is where Debian's kernel comes from if apt can't get it: see
 	// ImageSources.
 	DebianMirror string
@@ -56,7 +61,7 @@ func Init(ctx context.Context, o InitOptions) (Kernel, error) {
 		Source:         o.Kernel, SHA256: o.KernelSHA256, Force: o.Force, Progress: o.Progress,
 		Mirror: cmp.Or(debianMirror(o.DebianMirror), image.DebianMirror()),
 		// What every driver of this build boots from.
-		Require: []string{"virtio_console", "pvh"},
+		Require: []string{"virtio_console", "pvh", "vmw_vsock_virtio_transport"},
 	})
 	if err != nil {
 		return Kernel{}, fail("init", "", err)

@@ -25,7 +25,7 @@ import (
 // host that has started anew has none.
 var (
 	slotsDir = "/run/bandsox/slots"
-	groupDir = "/sys/fs/cgroup/bandsox"
+	groupDir = "/sys/fs/cgroup/bandsox-machines" // bandsox is the agent's, where we are in a sandbox
 )
 
 // firstUser is the first of the numbers that systemd's own list of them leaves

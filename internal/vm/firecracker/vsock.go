@@ -98,7 +98,7 @@ func shakeHands(conn net.Conn, port int) error {
 		}
 	}
 	if !strings.HasPrefix(string(line), "OK ") {
-		return fmt.Errorf("Firecracker answered %q", line)
+		return fmt.Errorf("the answer to CONNECT is %q", line)
 	}
 	return nil
 }
