@@ -54,6 +54,11 @@ func bench(ctx context.Context, rounds int, size int64, out, bin, only string) (
 	}
 	defer os.RemoveAll(dir)
 	r := &report{Time: time.Now(), Host: hostLine()}
+	defer func() {
+		if err != nil { // a run takes minutes: what it had is shown
+			err = errors.Join(err, r.write(os.Stdout))
+		}
+	}()
 
 	if wanted("scale") {
 		say("a manager of many sandboxes")
