@@ -131,8 +131,9 @@ func validPath(p string) bool {
 	if len(p) > maxPath || strings.IndexByte(p, 0) >= 0 {
 		return false
 	}
-	for name := range strings.SplitSeq(p, "/") {
-		if name == "" || name == "." || name == ".." || len(name) > maxName {
+	for more := true; more; { // of thousands of small files: no iterator
+		var name string
+		if name, p, more = strings.Cut(p, "/"); name == "" || name == "." || name == ".." || len(name) > maxName {
 			return false
 		}
 	}

@@ -1,7 +1,8 @@
 package guest
 
 import (
-	"io/fs"
+	"bytes"
+	"encoding/binary"
 	"os"
 	"strings"
 
@@ -21,6 +22,7 @@ type treeSender struct {
 	links  map[inode]string
 	memory int
 	total  int64
+	list   []byte // of a file's attributes: the names
 }
 
 type inode struct{ dev, ino uint64 }
@@ -48,6 +50,7 @@ func (s *service) readTree(st *wire.Stream, r *wire.TreeRequest) (int64, error) 
 	t := &treeSender{
 		w:     wire.NewTreeWriter(packet.Data(), func(n int) error { return st.SendPacket(wire.KindData, packet, n) }),
 		links: map[inode]string{},
+		list:  make([]byte, 1<<10),
 	}
 	if err := t.node(unix.AT_FDCWD, full, ".", &root, r.Follow); err != nil {
 		return 0, err
@@ -81,7 +84,7 @@ func (t *treeSender) node(dir int, name, path string, st *unix.Stat_t, follow bo
 		if e.Type == wire.EntryFile && t.linked(&e, &now) {
 			return t.w.Entry(&e)
 		}
-		e.Xattrs = xattrs(fd)
+		e.Xattrs = xattrs(fd, t.list)
 		if e.Type == wire.EntryFile {
 			return t.file(fd, &e, &now)
 		}
@@ -148,38 +151,56 @@ func (t *treeSender) linked(e *wire.Entry, st *unix.Stat_t) bool {
 
 // children sends what is in a directory, some names at a time.
 func (t *treeSender) children(fd int, path string) error {
-	list, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return t.w.Warn("%s: %v", path, err)
-	}
-	f := os.NewFile(uintptr(list), path)
-	defer f.Close()
+	buf := make([]byte, 8<<10)
 	for {
-		entries, err := f.ReadDir(128)
-		for _, e := range entries {
-			if err := t.child(fd, path, e); err != nil {
+		n, err := unix.Getdents(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil && err != unix.ENOENT { // a directory that is gone
+			return t.w.Warn("%s: %v", path, err)
+		}
+		if n <= 0 {
+			return nil
+		}
+		for rest := buf[:n]; len(rest) > 0; {
+			var name string
+			var kind byte
+			if name, kind, rest = dirent(rest); name == "." || name == ".." {
+				continue
+			}
+			if err := t.child(fd, path, name, kind); err != nil {
 				return err
 			}
-		}
-		if err != nil || len(entries) == 0 {
-			return nil
 		}
 	}
 }
 
+// dirent is the first of the kernel's records in b, and what follows it.
+func dirent(b []byte) (name string, kind byte, rest []byte) {
+	const sizeAt, kindAt, nameAt = 16, 18, 19
+	size := binary.NativeEndian.Uint16(b[sizeAt:])
+	d := b[:size]
+	text := d[nameAt:]
+	if end := bytes.IndexByte(text, 0); end >= 0 {
+		text = text[:end]
+	}
+	return string(text), d[kindAt], b[size:]
+}
+
 // child sends one name of a directory. What a regular file is like is asked
 // when it is open: it takes a look-up less, and there may be thousands.
-func (t *treeSender) child(dir int, path string, d fs.DirEntry) error {
-	full := d.Name()
+func (t *treeSender) child(dir int, path, name string, kind byte) error {
+	full := name
 	if path != "." {
-		full = path + "/" + full
+		full = path + "/" + name
 	}
 	if len(full) > unix.PathMax-1 {
 		return t.w.Warn("%.100s…: the path is too long", full)
 	}
 	st := unix.Stat_t{Mode: unix.S_IFREG}
-	if d.Type() != 0 {
-		err := unix.Fstatat(dir, d.Name(), &st, unix.AT_SYMLINK_NOFOLLOW)
+	if kind != unix.DT_REG {
+		err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		if err == unix.ENOENT {
 			return nil // gone meanwhile
 		}
@@ -187,7 +208,7 @@ func (t *treeSender) child(dir int, path string, d fs.DirEntry) error {
 			return t.w.Warn("%s: %v", full, err)
 		}
 	}
-	return t.node(dir, d.Name(), full, &st, false)
+	return t.node(dir, name, full, &st, false)
 }
 
 // file sends a file and exactly the size of content that it has now.
@@ -277,10 +298,9 @@ func kernelFS(fd int) bool {
 	return false
 }
 
-// xattrs are a file's extended attributes. Where there are none, and almost
-// nowhere are any, that costs one call.
-func xattrs(fd int) []wire.Xattr {
-	list := make([]byte, 1024)
+// xattrs are a file's extended attributes; list is room for their names. Where
+// there are none, and almost nowhere are any, that costs one call.
+func xattrs(fd int, list []byte) []wire.Xattr {
 	n, err := unix.Flistxattr(fd, list)
 	if err == unix.ERANGE { // the longest list that a kernel gives
 		list = make([]byte, 64<<10)

@@ -151,7 +151,7 @@ func (t *target) keepAttributes(f *os.File) error {
 		return nil // gone meanwhile, or not ours to look at
 	}
 	defer unix.Close(old)
-	for _, x := range xattrs(old) {
+	for _, x := range xattrs(old, make([]byte, 1<<10)) {
 		switch x.Name {
 		case "security.capability", "security.ima", "security.evm":
 			continue
