@@ -6,14 +6,12 @@
 #
 # BANDSOX_FIRECRACKER and BANDSOX_JAILER are brought along if they are set.
 # BANDSOX_LAB_TESTS lists the packages whose test programs are, in /lab/tests;
-# without a COMMAND the contract suite's part for the driver that needs KVM runs.
+# without a COMMAND the tests of internal/vm/firecracker run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=.cache/lab
 tests=${BANDSOX_LAB_TESTS:-./internal/vm ./internal/vm/firecracker}
-default='cd /lab/tests/internal/vm && ./vm.test -test.v -test.run ProbeKVM'
-[ -d internal/vm/firecracker ] && default='cd /lab/tests/internal/vm/firecracker && ./firecracker.test -test.v' ||
-	tests=${tests/ .\/internal\/vm\/firecracker/}
+default='cd /lab/tests/internal/vm/firecracker && ./firecracker.test -test.v'
 
 build() { # no cgo: nothing is linked that the machine could lack
 	CGO_ENABLED=0 go "$1" -buildvcs=false -trimpath "${@:2}"
