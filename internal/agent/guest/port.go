@@ -167,7 +167,11 @@ func (v *vsock) serve(s *service) error {
 				unix.Close(fd)
 				continue
 			}
-			go s.serve(context.Background(), wire.NewConnServer(os.NewFile(uintptr(fd), "vsock")))
+			go func() {
+				conn := os.NewFile(uintptr(fd), "vsock")
+				defer conn.Close()
+				s.serve(context.Background(), wire.NewConnServer(conn))
+			}()
 		}
 	}()
 	<-s.stopped

@@ -50,6 +50,7 @@ func (s *suite) save() {
 	s.holds(grandchild, "/of-parent", "1")
 	s.holds(grandchild, "/of-child", "right")
 	s.with(grandchild, s.ticks)
+	s.over(grandchild, children[1]) // each takes processor time from the rest
 
 	// A manager that died changes nothing, nor that the machine is paused.
 	h := children[0].Handle()
@@ -60,15 +61,29 @@ func (s *suite) save() {
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.holds(s.restore("of-adopted", s.saveInto(adopted, first, "third")), "/of-child", "left")
+	child := s.restore("of-adopted", s.saveInto(adopted, first, "third"))
+	s.holds(child, "/of-child", "left")
+	s.over(child)
 	if err := adopted.Pause(s.ctx); err != nil {
 		s.Fatal(err)
 	}
-	s.holds(s.restore("of-paused", s.saveInto(adopted, first, "fourth")), "/of-child", "left")
+	child = s.restore("of-paused", s.saveInto(adopted, first, "fourth"))
+	s.holds(child, "/of-child", "left")
+	s.over(child)
 
 	// What was saved stays that, whatever came of it.
 	s.holds(s.restore("sibling", first), "/of-parent", "1")
 	s.holds(parent, "/of-parent", "2")
+}
+
+// over kills machines that are of no more use.
+func (s *suite) over(machines ...vm.Machine) {
+	s.Helper()
+	for _, m := range machines {
+		if err := m.Kill(); err != nil {
+			s.Error(err)
+		}
+	}
 }
 
 // with calls f with a connection to the machine's agent.
