@@ -41,6 +41,11 @@ type Cmd struct {
 	Detach    bool
 	OpenStdin bool // with Detach: its input stays open for those who attach
 
+	// Linger, with Detach and TTY, is for a shell: when nobody has been attached
+	// to it for this long, or up to twice that, its terminal is hung up. Not while
+	// a job that the shell waits for has it. 0: it stays.
+	Linger time.Duration
+
 	// Timeout ends the program and all it started. Wait then returns an
 	// ExitError whose Timeout is set. 0: none.
 	Timeout time.Duration
@@ -185,6 +190,8 @@ func (c *Cmd) check() error {
 	switch {
 	case c.Detach && (c.Stdin != nil || c.Stdout != nil || c.Stderr != nil):
 		return invalid("exec", c.sb.id, "Detach goes without Stdin, Stdout and Stderr: attach to the process instead")
+	case c.Linger < 0, c.Linger > 0 && (!c.Detach || c.TTY == nil):
+		return invalid("exec", c.sb.id, "Linger goes with Detach and TTY, and is no negative time")
 	case c.Dir != "" && !path.IsAbs(c.Dir):
 		return invalid("exec", c.sb.id, "working directory %q: must be an absolute path", c.Dir)
 	case withGroup && (name == "" || group == ""):
@@ -205,7 +212,7 @@ func (c *Cmd) request() wire.StartRequest {
 	info := c.sb.known()
 	cfg := info.Config
 	r := wire.StartRequest{ID: store.NewID(), Argv: c.Args, Shell: c.shell, Env: slices.Concat(cfg.Env, envList(info.Env), c.Env), Dir: c.Dir, User: c.User,
-		TTY: c.TTY, Stdin: c.Stdin != nil || c.OpenStdin, Timeout: c.Timeout}
+		TTY: c.TTY, Stdin: c.Stdin != nil || c.OpenStdin, Timeout: c.Timeout, Linger: c.Linger}
 	if r.Dir == "" {
 		r.Dir = cfg.WorkingDir
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -369,5 +370,51 @@ func TestExecCost(t *testing.T) {
 	for _, l := range [][]time.Duration{near, far} {
 		sort.Slice(l, func(i, j int) bool { return l[i] < l[j] })
 		t.Log("p50", l[len(l)/2], "p95", l[len(l)*95/100])
+	}
+}
+
+// TestTerminalLingers: a shell that was left is hung up after a while, and not
+// while a job has its terminal, nor while somebody looks.
+func TestTerminalLingers(t *testing.T) {
+	h := newHouse(t)
+	sb := h.create(bandsox.CreateOptions{Name: "ann"})
+	const path = "/api/vms/ann/terminal?encoding=binary&hello=true&keep=true&linger=1"
+	idle, busy, watched := h.dial(path), h.dial(path), h.dial(path)
+	say(t, busy, keys("stty -echo; echo; echo begun; cat; echo over\n"))
+	sees(t, busy, "\nbegun\r\n")
+	list, err := sb.Processes(t.Context())
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%v %v", list, err)
+	}
+	_, _ = idle.CloseNow(), busy.CloseNow()
+	for { // the idle one ends
+		list, err = sb.Processes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(list, func(p bandsox.ProcessInfo) bool { return p.Exit != nil }) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	time.Sleep(3 * time.Second) // the others had as long, and longer
+	if list, err = sb.Processes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var ended []string
+	for i, p := range list {
+		if p.Exit != nil {
+			ended = append(ended, fmt.Sprint(i, p.Exit.Signal, p.Viewers))
+		}
+	}
+	if len(ended) != 1 {
+		t.Errorf("ended: %v of %v", ended, list)
+	}
+	say(t, watched, keys("exit 3\n"))
+	if _, code := rest(t, watched); code != 1000 {
+		t.Errorf("the watched one: closed with %d", code)
+	}
+	if r := h.do("GET", "/api/vms/ann/terminal?linger=1", nil); r.status != 422 && r.status != 400 {
+		t.Errorf("linger without keep: %d", r.status)
 	}
 }

@@ -4,12 +4,15 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bandsox/bandsox"
 	"github.com/bandsox/bandsox/internal/api"
 )
+
+const maxLinger = 24 * 60 * 60 // seconds
 
 const terminalAbout = `The server sends what the terminal shows as text frames, or in another encoding. The client sends
 {"type": "input", "data": base64} and {"type": "resize", "cols": n, "rows": n}; what is no JSON is ignored, and a binary frame is input.
@@ -26,6 +29,7 @@ func terminalDoc(op *huma.Operation, r huma.Registry) {
 		param("user", aString, false, "As in exec"), param("cwd", aString, false, "As in exec"),
 		param("hello", aBool, false, `Begin with {"type": "hello", "process": id, "offset": n, "lost": n}`),
 		param("keep", aBool, false, "Leave the program running when the socket closes"),
+		param("linger", anInt, false, "With keep: seconds, after which a shell that nobody is attached to is hung up, unless it waits for a job; default: never"),
 		param("process", aString, false, "Attach to this process instead; leaving leaves it running"),
 		param("offset", anInt, false, "Where in its output to begin: 0 is the first byte that is kept, a negative one counts from the end"))
 }
@@ -34,8 +38,11 @@ func terminalDoc(op *huma.Operation, r huma.Registry) {
 func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
 	q := query{r.URL.Query(), nil}
 	cols, rows := q.int("cols", 80), q.int("rows", 24)
-	hello, keep, offset := q.bool("hello"), q.bool("keep"), q.int("offset", 0)
+	hello, keep, offset, linger := q.bool("hello"), q.bool("keep"), q.int("offset", 0), q.int("linger", 0)
 	encoding := q.oneOf("encoding", "text", "base64", "binary")
+	if q.err == nil && (linger < 0 || linger > maxLinger || linger > 0 && !keep) {
+		q.err = invalid("linger=%d: with keep, from 0 to %d", linger, maxLinger)
+	}
 	if q.err != nil {
 		return q.err
 	}
@@ -69,6 +76,15 @@ func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
 		cmd = sb.Shell(c)
 	}
 	cmd.TTY, cmd.User, cmd.Dir = &size, q.Get("user"), q.Get("cwd")
+	if linger > 0 { // by itself from the start: our own view of it would be one that never leaves
+		cmd.Detach, cmd.OpenStdin, cmd.Linger = true, true, time.Duration(linger)*time.Second
+		if err := cmd.Start(k.ctx); err != nil {
+			k.refuse(err, failed)
+			return nil
+		}
+		k.attach(sb, cmd.ProcessID(), bandsox.AttachOptions{}, true, nil, greeting, failed)
+		return nil
+	}
 	k.run(cmd, true, keep, greeting, failed)
 	return nil
 }

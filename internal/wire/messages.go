@@ -137,6 +137,10 @@ type StartRequest struct {
 	// KillOnDetach kills the process group when the stream that started it
 	// breaks or is reset. False: the process goes on and can be attached to.
 	KillOnDetach bool `json:"kill_on_detach,omitempty"`
+	// Linger, with TTY: once nobody has been attached for this long, and up to
+	// twice that, the terminal is hung up, unless it is a job that has it and not
+	// the program itself. 0: never.
+	Linger time.Duration `json:"linger_ns,omitempty"`
 }
 
 // AttachRequest joins a process's output at Offset (bytes of stdout and stderr

@@ -44,6 +44,7 @@ type ring struct {
 	end      int64  // offset of the next byte
 	runs     []run  // oldest first; the last one ends at end
 	views    map[*view]struct{}
+	viewed   int        // how often somebody came to view it
 	exit     *wire.Exit // set by finish: nothing follows
 }
 

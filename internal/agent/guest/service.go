@@ -258,6 +258,9 @@ func (s *service) start(r *wire.StartRequest) (*process, *view, error) {
 	}
 	s.procs[id] = p
 	s.wg.Go(func() { p.run(r.Timeout) })
+	if r.Linger > 0 && p.tty != nil {
+		s.wg.Go(func() { p.linger(r.Linger) })
+	}
 	if s.stopping {
 		p.kill()
 	}

@@ -48,6 +48,7 @@ func (r *ring) view(offset int64) (*view, error) {
 	}
 	v := &view{ring: r, at: min(max(offset, r.start), r.end)}
 	r.views[v] = struct{}{}
+	r.viewed++
 	r.cond.Broadcast() // it may end the owner's privilege
 	return v, nil
 }
