@@ -97,7 +97,7 @@ func (s *Server) parts(doc *huma.OpenAPI) []part {
 			if op == nil {
 				continue
 			}
-			o := operation{Operation: op, Need: rt.need.String()}
+			o := operation{Operation: op, Need: needs[rt.need]}
 			if op.RequestBody != nil {
 				o.Body = contents(op.RequestBody.Content)
 			}
@@ -111,6 +111,15 @@ func (s *Server) parts(doc *huma.OpenAPI) []part {
 		parts = append(parts, p)
 	}
 	return parts
+}
+
+// needs says to a reader what a route asks of its caller.
+var needs = map[auth.Need]string{
+	auth.NeedAdmin: "Needs the scope admin, or the password.",
+	auth.NeedUse:   "Needs the scope use, or a key of the sandbox itself.",
+	auth.NeedRead:  "Needs the scope read, or a key of the sandbox itself.",
+	auth.NeedAny:   "Works with every key, whatever its scope.",
+	auth.NeedNone:  "Needs no key.",
 }
 
 func operationOf(doc *huma.OpenAPI, rt route) *huma.Operation {

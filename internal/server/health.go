@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -60,7 +61,8 @@ func (s *Server) readyz(ctx context.Context, _ *struct{}) (*answer[api.Ready], e
 }
 
 func (s *Server) versionOf(ctx context.Context, _ *struct{}) (*answer[api.Version], error) {
-	v := api.Version{Version: s.version, Go: runtime.Version(), Arch: bandsox.Arch, Driver: s.m.Driver()}
+	snapshots := slices.ContainsFunc(s.routes, func(rt route) bool { return rt.path == "/api/snapshots" })
+	v := api.Version{Version: s.version, Go: runtime.Version(), Arch: bandsox.Arch, Driver: s.m.Driver(), Domain: s.domain, Snapshots: snapshots}
 	if auth.From(ctx).Kind == auth.Local {
 		v.Settings = s.settings
 	}

@@ -2,10 +2,12 @@ package server_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,9 +115,10 @@ func TestBrowser(t *testing.T) {
 		sb := h.create(bandsox.CreateOptions{Image: image, Name: "web-1", Labels: map[string]string{"team": "search", "env": "prod"}, Metadata: map[string]any{"owner": "ada"}})
 		guestFiles(t, sb, files)
 	}
+	port := serve(t, guestSite())
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "browser.mjs", open.URL, locked.URL, image, files, chromium)
+	cmd := exec.CommandContext(ctx, "node", "browser.mjs", open.URL, locked.URL, image, files, strconv.Itoa(port), chromium)
 	cmd.Dir = build
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	out, err := cmd.CombinedOutput()
@@ -123,6 +126,25 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	t.Logf("%s", out)
+}
+
+// guestSite is a page of several files, of which each fetches another, with
+// absolute paths as most tools write them.
+func guestSite() http.Handler {
+	mux := http.NewServeMux()
+	for path, file := range map[string][2]string{
+		"/{$}":       {"text/html", `<!doctype html><link rel="icon" href="data:,"><link rel="stylesheet" href="/style.css"><body>waiting<script type="module" src="/app.js"></script>`},
+		"/style.css": {"text/css", "body { color: rgb(1, 2, 3) }"},
+		"/app.js":    {"text/javascript", `import { word } from "./part.js"; const d = await (await fetch("/data.json")).json(); document.body.append(word + d.rest)`},
+		"/part.js":   {"text/javascript", `export const word = "all parts "`},
+		"/data.json": {"application/json", `{"rest": "are here"}`},
+	} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", file[0])
+			_, _ = io.WriteString(w, file[1])
+		})
+	}
+	return mux
 }
 
 // guestFiles makes what the browser finds in a sandbox.

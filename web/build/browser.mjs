@@ -1,11 +1,12 @@
 // Walks through the pages in a real browser and fails with what it found wrong.
-// Run by TestBrowser: node browser.mjs OPEN LOCKED IMAGE FILES CHROMIUM, where OPEN
+// Run by TestBrowser: node browser.mjs OPEN LOCKED IMAGE FILES PORT CHROMIUM, where OPEN
 // and LOCKED are two servers, the second of which wants a password, each with
-// a sandbox web-1; FILES is a directory that a guest sees.
+// a sandbox web-1; FILES is a directory that a guest sees, and on
+// PORT a server of a page of several files listens in it.
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-const [open, locked, image, files, executablePath] = process.argv.slice(2);
+const [open, locked, image, files, port, executablePath] = process.argv.slice(2);
 const pictures = process.env.BANDSOX_SCREENSHOTS;
 if (pictures) mkdirSync(pictures, { recursive: true });
 
@@ -14,9 +15,9 @@ const context = await browser.newContext({ viewport: { width: 1280, height: 800 
 context.setDefaultTimeout(20_000);
 
 const wrong = [];
-// Answers that are no faults: of a server without snapshots, to a wrong password,
-// about a sandbox that is gone.
-const expected = [/\/api\/snapshots$/, /\/api\/auth\/login$/, /\/api\/vms\/[a-z0-9]{20}$/];
+// Answers that are no faults: to a wrong password, to a bad name, about a sandbox
+// that is gone.
+const expected = [/\/api\/auth\/login$/, /\/api\/vms\/[a-z0-9]{20}$/];
 
 context.on("page", (page) => {
   page.on("pageerror", (e) => wrong.push("error in the page: " + e.stack));
@@ -24,7 +25,8 @@ context.on("page", (page) => {
     if (m.type() === "error" && !expected.some((e) => e.test(m.location().url))) wrong.push(`console: ${m.text()} at ${m.location().url}`);
   });
   page.on("request", (r) => {
-    if (![open, locked].includes(new URL(r.url()).origin) && r.url().startsWith("http")) wrong.push("asked elsewhere: " + r.url());
+    const { origin, hostname } = new URL(r.url());
+    if (![open, locked].includes(origin) && !hostname.startsWith(port + "-") && r.url().startsWith("http")) wrong.push("asked elsewhere: " + r.url());
   });
 });
 await context.addInitScript(() => {
@@ -57,6 +59,21 @@ async function picture(name) {
     await page.screenshot({ path: `${pictures}/${name}-${colorScheme}.png` });
   }
   await page.emulateMedia({ colorScheme: "light" });
+}
+
+/** Takes pictures as a phone shows it, and finds what is too wide for that. */
+async function narrow(name) {
+  await page.setViewportSize({ width: 400, height: 800 });
+  await page.waitForTimeout(150);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+  check(wide <= 400, `${name} fits a phone: it is ${wide} wide`);
+  const over = await page.evaluate(() => {
+    const boxes = [...document.querySelectorAll(".top > :not(nav), .top nav > *")].map((e) => e.getBoundingClientRect()).filter((b) => b.width);
+    return boxes.some((a) => boxes.some((b) => a !== b && a.left < b.left && a.right > b.left + 1));
+  });
+  check(!over, `${name}: nothing in the header overlaps`);
+  await picture(name + "-400");
+  await page.setViewportSize({ width: 1280, height: 800 });
 }
 
 const api = async (path, init) => (await fetch(open + path, init)).json();
@@ -117,17 +134,17 @@ await step("rename", async () => {
   await menu(row("made-elsewhere").getByRole("button", { name: /^More/ }), "Rename");
   await dialog.getByRole("textbox").fill("renamed <i>here</i>");
   await dialog.getByRole("button", { name: "Rename" }).click();
-  await page.getByText("name", { exact: false }).first().waitFor();
-  if (await page.locator(".note.bad").count()) { // a name that the server refuses is told
-    await page.locator(".note.bad button").click();
-    await menu(row("made-elsewhere").getByRole("button", { name: /^More/ }), "Rename");
-    await dialog.getByRole("textbox").fill("renamed-here");
-    await dialog.getByRole("button", { name: "Rename" }).click();
-  } else await page.waitForTimeout(500);
+  await dialog.getByRole("alert").waitFor(); // the reason, and the name to mend
+  check((await dialog.getByRole("textbox").inputValue()) === "renamed <i>here</i>", "what was typed is still there");
+  await picture("rename");
+  await dialog.getByRole("textbox").fill("renamed-here");
+  await dialog.getByRole("button", { name: "Rename" }).click();
   await dialog.waitFor({ state: "detached" });
+  await row("renamed-here").waitFor();
 });
 
 await step("filter", async () => {
+  await page.getByLabel("Select all").focus();
   await page.keyboard.press("/");
   await page.keyboard.type("worker batch");
   await row("worker-1").waitFor();
@@ -135,6 +152,7 @@ await step("filter", async () => {
   await page.keyboard.press("Escape");
   await row("web-1").waitFor();
   await picture("fleet");
+  await narrow("fleet");
 });
 
 await step("menu by keyboard", async () => {
@@ -181,6 +199,14 @@ await step("files", async () => {
   await page.getByRole("button", { name: "README.md", exact: true }).waitFor();
   await page.getByRole("button", { name: "<b onclick=x>&amp;.txt", exact: true }).waitFor();
   await picture("details");
+  await narrow("details");
+  const where = page.url();
+  await page.reload();
+  await page.getByRole("button", { name: "notes.txt", exact: true }).waitFor();
+  await page.goBack();
+  await page.locator(".files .entry").filter({ hasText: files.split("/").pop() }).waitFor();
+  await page.goForward();
+  check(page.url() === where, "back and forward lead up and down");
   await page.getByRole("button", { name: "notes.txt", exact: true }).click();
   await dialog.getByText("with two lines").waitFor();
   await picture("viewer");
@@ -213,6 +239,7 @@ await step("markdown", async () => {
   const links = await page.locator("article a").evaluateAll((all) => all.map((a) => a.protocol));
   check(links.every((p) => p === "https:" || p === "http:"), "links lead to the web: " + links);
   await picture("markdown");
+  await narrow("markdown");
   await page.getByRole("link", { name: "another page" }).click();
   await page.getByRole("heading", { name: "More", exact: true }).waitFor();
 });
@@ -232,6 +259,7 @@ for (const tab of ["Processes", "Console", "Events"])
     if (tab === "Events") await page.getByRole("cell", { name: "created", exact: true }).waitFor();
     await page.waitForTimeout(300);
     if (tab !== "Processes") await picture(tab.toLowerCase());
+    await narrow(tab.toLowerCase());
   });
 
 const screen = () => page.locator(".xterm-rows").innerText().then((t) => t.replaceAll("\u00a0", " "));
@@ -242,6 +270,21 @@ async function shows(text) {
   }
   throw new Error(`the terminal shows no ${text}: ${await screen()}`);
 }
+
+/** Opens the guest's server on PORT, whose page fetches its parts. */
+async function ports(server) {
+  await page.goto(server + "/vm_details?id=web-1");
+  await page.getByLabel("Port", { exact: true }).fill(port);
+  const [tab] = await Promise.all([context.waitForEvent("page"), page.getByRole("button", { name: "Open", exact: true }).click()]);
+  await tab.getByText("all parts are here").waitFor();
+  check(new URL(tab.url()).hostname.endsWith(".localhost"), "it has a host name of its own: " + tab.url());
+  check(!tab.url().includes("ticket"), "no ticket is left in the address");
+  check((await tab.evaluate(() => getComputedStyle(document.body).color)) === "rgb(1, 2, 3)", "its style sheet is in force");
+  check(await tab.evaluate(() => opener === null), "it can't reach the page that opened it");
+  await tab.close();
+}
+
+await step("a guest's server", () => ports(open));
 
 async function terminal(server) {
   await page.goto(server + "/terminal?id=web-1");
@@ -293,6 +336,9 @@ await step("no such sandbox", async () => {
   await page.evaluate(() => history.pushState(null, "", "/vm_details?id=gone") || dispatchEvent(new PopStateEvent("popstate")));
   expected.push(/\/api\/vms\/gone/);
   await page.getByText("There is no such sandbox").waitFor();
+  await page.goto(open + "/terminal?id=gone");
+  await page.getByText("There is no such sandbox").waitFor();
+  check((await page.title()).startsWith("No such sandbox"), "the title says so");
 });
 
 await step("500 sandboxes", async () => {
@@ -316,6 +362,33 @@ await step("500 sandboxes", async () => {
   await page.unroute("**/api/vms");
 });
 
+await step("docs", async () => {
+  await page.goto(open + "/docs");
+  await picture("docs");
+  await page.setViewportSize({ width: 400, height: 800 });
+  check((await page.evaluate(() => document.documentElement.scrollWidth)) <= 400, "the API's page fits a phone");
+  await picture("docs-400");
+  await page.locator("article").nth(5).scrollIntoViewIfNeeded();
+  await picture("docs-400-down");
+  await page.setViewportSize({ width: 1280, height: 800 });
+});
+
+await step("server down", async () => {
+  expected.push(/./); // whatever is asked for fails from here
+  await page.route("**/api/events", (r) => r.abort());
+  await page.goto(open + "/");
+  await row("web-1").waitFor();
+  await page.route("**/api/vms", (r) => r.abort());
+  await page.getByText("The server doesn't answer").waitFor();
+  check(await page.getByRole("button", { name: "Create", exact: true }).isDisabled(), "nothing can be asked of it");
+  await picture("down");
+  await page.unroute("**/api/vms");
+  await page.unroute("**/api/events");
+  await page.getByText("Live", { exact: true }).waitFor();
+  check(await page.getByRole("button", { name: "Create", exact: true }).isEnabled(), "it is back");
+  expected.pop();
+});
+
 await step("login", async () => {
   await page.goto(locked + "/vm_details?id=web-1#console");
   await page.waitForURL(/\/login\?next=/);
@@ -328,6 +401,7 @@ await step("login", async () => {
   await page.waitForURL(/\/vm_details\?id=web-1/);
   await page.getByRole("heading", { name: "web-1" }).waitFor();
   await terminal(locked); // by a ticket
+  await ports(locked);
   await page.goto(locked + "/login?next=//example.org/");
   await page.waitForURL(locked + "/");
   await page.getByRole("button", { name: "Log out" }).click();

@@ -30,10 +30,12 @@ export async function act(sb: Sandbox, a: Action) {
 }
 
 export async function rename(sb: Sandbox) {
-  const name = await prompt("Rename " + nameOf(sb), sb.name ?? "", "Rename", "A name is unique among sandboxes; empty takes it away.");
-  if (name === undefined || name === (sb.name ?? "")) return;
-  await send("PATCH", vm(sb.id), { name });
-  await refreshOne(sb.id);
+  const save = async (name: string) => {
+    if (name === (sb.name ?? "")) return;
+    await send("PATCH", vm(sb.id), { name });
+    await refreshOne(sb.id);
+  };
+  await prompt("Rename " + nameOf(sb), sb.name ?? "", "Rename", save, "A name is unique among sandboxes; empty takes it away.");
 }
 
 /** Asks, then deletes all of these, a few at a time. */

@@ -88,6 +88,17 @@ export function encodeBytes(text: string): string {
   return out;
 }
 
+/** What encodeBytes was given, of what it made. */
+export function decodeBytes(text: string): string {
+  return text.replace(/%[cd].%[89ab].|%e.(?:%[89ab].){2}|%f.(?:%[89ab].){3}|%[0-9a-f]{2}/gi, (run) => {
+    try {
+      return decodeURIComponent(run);
+    } catch {
+      return run.replace(/%(..)/g, (_, hex) => String.fromCharCode(0xdc00 + parseInt(hex, 16)));
+    }
+  });
+}
+
 /** One event of an answer that is a stream of them. */
 export interface ServerEvent {
   type: string;

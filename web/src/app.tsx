@@ -41,16 +41,21 @@ function Page() {
     case "/terminal":
       return <TerminalPage key={id} id={id} />;
     case "/markdown_viewer":
-      return <MarkdownPage key={String(query)} id={query.get("vm_id") ?? ""} path={query.get("path") ?? ""} />;
+      return <MarkdownPage key={location.search} id={query.get("vm_id") ?? ""} path={query.get("path") ?? ""} />;
     default:
-      return <Empty title="There is no such page." />;
+      return <Lost title="There is no such page." />;
   }
+}
+
+function Lost({ title }: { title: string }) {
+  useEffect(() => void (document.title = "No such page \u00b7 BandSox"), []);
+  return <Empty title={title}><a class="button" href="/">All sandboxes</a></Empty>;
 }
 
 const linkWords = { connecting: "Connecting", live: "Live", polling: "Asking every 2 s", lost: "The server doesn't answer" };
 
 function App() {
-  if (route.value.path === "/login") return <Login next={route.value.query.get("next")} />;
+  if (route.value.path === "/login") return <Login next={route.value.query.get("next") ?? null} />;
   return (
     <>
       <a class="skip" href="#main">To the content</a>
@@ -64,7 +69,7 @@ function App() {
         <ThemeButton />
         <LogoutButton />
       </header>
-      <main id="main" tabIndex={-1}><Page /></main>
+      <main id="main" class={link.value} tabIndex={-1}><Page /></main>
       <Menu />
       <Questions />
       <Notes />

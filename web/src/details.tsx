@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { act, can, items, nameOf, rename } from "./actions.ts";
+import { Copies } from "./copies.tsx";
 import { Console } from "./console.tsx";
 import { Events } from "./events.tsx";
 import { Facts } from "./facts.tsx";
@@ -30,7 +31,9 @@ addEventListener("hashchange", () => (tab.value = fromHash()));
 /** The sandbox of this id or name. */
 export function useSandbox(ref: string): Sandbox | undefined | null {
   const all = fleet.value;
-  const sb = all?.get(ref) ?? [...(all?.values() ?? [])].find((s) => s.name === ref);
+  const list = [...(all?.values() ?? [])];
+  const like = list.filter((s) => s.id.startsWith(ref));
+  const sb = all?.get(ref) ?? list.find((s) => s.name === ref) ?? (like.length === 1 && ref ? like[0] : undefined);
   const [asked, setAsked] = useState(false);
   useEffect(() => {
     setAsked(false);
@@ -42,13 +45,11 @@ export function useSandbox(ref: string): Sandbox | undefined | null {
 export function Details({ id }: { id: string }) {
   const sb = useSandbox(id);
   useEffect(() => {
-    document.title = (sb ? nameOf(sb) : "Sandbox") + " · BandSox";
-    if (sb === null) document.title = "No such sandbox · BandSox";
+    if (sb) document.title = nameOf(sb) + " · BandSox";
   }, [sb]);
   useEffect(() => void (tab.value = fromHash()), []);
   if (sb === undefined) return <div class="panel skeleton" aria-busy="true" />;
-  if (sb === null)
-    return <Empty title="There is no such sandbox, or no longer."><a class="button" href="/">All sandboxes</a></Empty>;
+  if (sb === null) return <NoSandbox />;
   return (
     <>
       <Head sb={sb} />
@@ -64,6 +65,11 @@ export function Details({ id }: { id: string }) {
   );
 }
 
+export function NoSandbox() {
+  useEffect(() => void (document.title = "No such sandbox · BandSox"), []);
+  return <Empty title="There is no such sandbox, or no longer."><a class="button" href="/">All sandboxes</a></Empty>;
+}
+
 function Head({ sb }: { sb: Sandbox }) {
   const copy = () => navigator.clipboard.writeText(sb.id).then(() => tell("Copied"), () => tell(sb.id));
   return (
@@ -72,13 +78,14 @@ function Head({ sb }: { sb: Sandbox }) {
       <Button icon="pencil" kind="plain" label="Rename" onClick={attempt(() => rename(sb))} />
       <Status sb={sb} />
       {sb.name && <span class="mono dim">{sb.id}</span>}
-      <Button icon="copy" kind="plain" label="Copy the id" onClick={() => void copy()} />
+      <Button local icon="copy" kind="plain" label="Copy the id" onClick={() => void copy()} />
       {sb.reason && <span class="dim cut">{sb.reason}</span>}
       <span class="grow" />
       {can(sb, "start") && <Button icon="play" onClick={attempt(() => act(sb, "start"))}>Start</Button>}
       {can(sb, "resume") && <Button icon="play" onClick={attempt(() => act(sb, "resume"))}>Resume</Button>}
       {can(sb, "pause") && <Button icon="pause" onClick={attempt(() => act(sb, "pause"))}>Pause</Button>}
       {can(sb, "stop") && <Button icon="stop" onClick={attempt(() => act(sb, "stop"))}>Stop</Button>}
+      <Copies sb={sb} />
       {sb.status === "running" && <LinkButton icon="terminal" href={terminalOf(sb.id)}>Terminal</LinkButton>}
       <MenuButton label="More" items={() => items(sb).slice(1)} />
     </div>

@@ -5,6 +5,7 @@ import { send, vm } from "./api.ts";
 import { now, refreshOne } from "./fleet.ts";
 import { date, duration, mib, parseDuration, parsePairs, shortDigest, showPairs } from "./format.ts";
 import { EditDialog, MetadataDialog } from "./metadata.tsx";
+import { PortForm } from "./ports.tsx";
 import { Labels } from "./status.tsx";
 import type { Sandbox } from "./types.ts";
 import { attempt, Button, prompt } from "./ui.tsx";
@@ -36,7 +37,7 @@ export function Facts({ sb }: { sb: Sandbox }) {
           {sb.pid && <Fact name="Machine" value={"pid " + sb.pid} mono />}
         </dl>
       </Part>
-      <Ports sb={sb} />
+      {sb.status === "running" && <Part title="Open a port"><PortForm sb={sb} /></Part>}
       <Part title="Labels" edit={() => setEditing("labels")}>
         {Object.keys(sb.labels ?? {}).length ? <Labels of={sb.labels} /> : <p class="dim">None</p>}
       </Part>
@@ -73,36 +74,21 @@ function Fact({ name, value, title, mono }: { name: string; value: string; title
 }
 
 function Lifetime({ sb, patch }: { sb: Sandbox; patch: (b: object) => Promise<void> }) {
-  const change = async () => {
-    const text = await prompt("Time to live", "", "Set", "From now: 90, 30m, 2h, 1d; 0 is for good. Then it is deleted, whatever it does.");
-    if (text === undefined) return;
+  const save = async (text: string) => {
     const ttl = parseDuration(text);
-    if (ttl === undefined) throw new Error(`"${text}" is no time`);
+    if (ttl === undefined) throw new Error(`"${text}" is not a time: 90, 30m, 2h, 1d`);
     await patch({ ttl });
   };
+  const change = () => prompt("Time to live", "", "Set", save, "From now: 90, 30m, 2h, 1d; 0 means for good. Then it is deleted, whatever it does.");
   const left = sb.expires_at ? Date.parse(sb.expires_at) - now.value : 0;
   return (
     <>
-      <dt>Deleted</dt>
+      <dt>Expires</dt>
       <dd title={sb.expires_at && date(Date.parse(sb.expires_at))}>
         {sb.expires_at ? "in " + duration(left / 1000) : "never"}
         <Button icon="pencil" kind="plain" label="Change the time to live" onClick={attempt(change)} />
       </dd>
     </>
-  );
-}
-
-function Ports({ sb }: { sb: Sandbox }) {
-  const [port, setPort] = useState("");
-  if (sb.status !== "running") return null;
-  const ok = /^\d{1,5}$/.test(port) && Number(port) > 0 && Number(port) < 65536;
-  return (
-    <Part title="Open a port">
-      <form class="row" onSubmit={(e) => (e.preventDefault(), ok && open(`/proxy/${encodeURIComponent(sb.id)}/${port}/`, "_blank", "noopener,noreferrer"))}>
-        <input class="input" inputMode="numeric" aria-label="Port" placeholder="8080" value={port} onInput={(e) => setPort(e.currentTarget.value.trim())} />
-        <Button type="submit" icon="external" disabled={!ok}>Open</Button>
-      </form>
-    </Part>
   );
 }
 

@@ -1,11 +1,11 @@
 // A sandbox's files: look, move around, up and down.
-import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post, vm } from "./api.ts";
 import { bytes, date } from "./format.ts";
 import { Icon } from "./icons.tsx";
 import { MenuButton } from "./menu.tsx";
-import { base, download, join, kindOf, markdownOf, parent, PathText } from "./paths.tsx";
+import { base, download, join, kindOf, markdownOf, parent, PathText, resolve } from "./paths.tsx";
+import { put, route } from "./router.ts";
 import type { Entry, Sandbox } from "./types.ts";
 import { attempt, Button, confirm, Empty, Problem, prompt, tell } from "./ui.tsx";
 import { uploadAll, Uploads } from "./upload.tsx";
@@ -13,15 +13,12 @@ import { Viewer } from "./viewer.tsx";
 
 const atOnce = 1000; // rows
 
-// Where one was in each sandbox; a tab and back, and one is there again.
-const places = signal<Record<string, string>>({});
-
 const byName = new Intl.Collator(undefined, { numeric: true });
 const order = (a: Entry, b: Entry) => Number(b.is_dir) - Number(a.is_dir) || byName.compare(a.name, b.name);
 
 export function Files({ sb }: { sb: Sandbox }) {
-  const path = places.value[sb.id] ?? "/";
-  const go = (to: string) => (places.value = { ...places.value, [sb.id]: to });
+  const path = resolve("/", route.value.query.get("dir") ?? "");
+  const go = (to: string) => put("dir", to);
   const [state, setState] = useState<{ path?: string; list?: Entry[]; error?: unknown }>({});
   const [viewing, setViewing] = useState<Entry>();
   const [over, setOver] = useState(false);
@@ -51,12 +48,11 @@ export function Files({ sb }: { sb: Sandbox }) {
     await load();
   };
   const mkdir = async () => {
-    const name = await prompt("New directory", "", "Make", "In " + path);
-    if (name) await change("mkdir", { path: join(path, name) });
+    await prompt("New directory", "", "Make", async (name) => name && change("mkdir", { path: join(path, name) }), "In " + path);
   };
   const rename = async (e: Entry) => {
-    const to = await prompt("Rename " + e.name, e.name, "Rename", "A path that begins with / moves it.");
-    if (to && to !== e.name) await change("rename", { path: e.path, to: join(path, to) });
+    const save = async (to: string) => to && to !== e.name && change("rename", { path: e.path, to: join(path, to) });
+    await prompt("Rename " + e.name, e.name, "Rename", save, "A path that begins with / moves it.");
   };
   const remove = async (e: Entry) => {
     if (await confirm(`Delete ${e.name}?`, { text: e.is_dir ? "With all that is in it." : undefined, yes: "Delete", danger: true }))
@@ -98,14 +94,14 @@ export function Files({ sb }: { sb: Sandbox }) {
       {list && list.length === 0 && <Empty title="Nothing is in it. Drop files here." />}
       {list && list.length > 0 && (
         <div class="scroll">
-          <table class={"files" + (state.path === path ? "" : " old")}>
-            <thead><tr><th>Name</th><th class="num w-size">Size</th><th class="w-date">Changed</th><th class="w-actions"><span class="hidden">Actions</span></th></tr></thead>
+          <table class={"fixed files" + (state.path === path ? "" : " old")}>
+            <thead><tr><th>Name</th><th class="num w-size">Size</th><th class="w-date wide">Changed</th><th class="w-actions"><span class="hidden">Actions</span></th></tr></thead>
             <tbody>
               {list.slice(0, rows).map((e) => (
                 <tr key={e.name}>
                   <td class="name cut"><Name e={e} open={() => (e.is_dir ? go(e.path) : setViewing(e))} /></td>
                   <td class="num">{e.is_file ? bytes(e.size) : ""}</td>
-                  <td class="dim">{date(e.mtime * 1000)}</td>
+                  <td class="dim wide">{date(e.mtime * 1000)}</td>
                   <td class="actions"><MenuButton label={"More for " + e.name} items={() => items(e)} /></td>
                 </tr>
               ))}

@@ -56,7 +56,7 @@ export function FleetPage() {
   useEffect(() => {
     document.title = "Sandboxes · BandSox";
     const key = (e: KeyboardEvent) => {
-      if (e.key !== "/" || e.ctrlKey || e.metaKey || (e.target as Element).closest("input,textarea,select,dialog")) return;
+      if (e.key !== "/" || e.ctrlKey || e.metaKey || (e.target as Element).closest("input:not([type=checkbox]),textarea,select,dialog")) return;
       e.preventDefault();
       search.current?.focus();
     };
@@ -142,11 +142,11 @@ function Table({ onCreate }: { onCreate: () => void }) {
             </th>
             <Heading by="name" class="w-name">Name</Heading>
             <Heading by="status" class="w-status">Status</Heading>
-            <Heading by="image">Image</Heading>
-            <Heading by="cpu" class="num w-num">CPU</Heading>
-            <Heading by="mem" class="num w-num">Memory</Heading>
-            <Heading by="age" class="num w-num">Age</Heading>
-            <th class="w-labels">Labels</th>
+            <Heading by="image" class="wide">Image</Heading>
+            <Heading by="cpu" class="num w-num wide">CPU</Heading>
+            <Heading by="mem" class="num w-num wide">Memory</Heading>
+            <Heading by="age" class="num w-num wide">Age</Heading>
+            <th class="w-labels wide">Labels</th>
             <th class="w-actions"><span class="hidden">Actions</span></th>
           </tr>
         </thead>
@@ -168,11 +168,11 @@ const Row = memo(function Row({ sb }: { sb: Sandbox }) {
         {sb.name && <span class="mono dim id">{sb.id.slice(0, 8)}</span>}
       </td>
       <td><Status sb={sb} /></td>
-      <td class="cut" title={sb.image + (sb.digest ? "\n" + shortDigest(sb.digest) : "")}>{shortImage(sb.image)}</td>
-      <td class="num">{sb.vcpu}</td>
-      <td class="num">{mib(sb.mem_mib)}</td>
-      <td class="num" title={date(sb.created_at * 1000)}><Age since={sb.created_at} /></td>
-      <td class="cut"><Labels of={sb.labels} max={2} /></td>
+      <td class="cut wide" title={sb.image + (sb.digest ? "\n" + shortDigest(sb.digest) : "")}>{shortImage(sb.image)}</td>
+      <td class="num wide">{sb.vcpu}</td>
+      <td class="num wide">{mib(sb.mem_mib)}</td>
+      <td class="num wide" title={date(sb.created_at * 1000)}><Age since={sb.created_at} /></td>
+      <td class="cut wide"><Labels of={sb.labels} max={2} /></td>
       <td class="actions">
         {can(sb, "start") && <Button icon="play" kind="plain" label={"Start " + nameOf(sb)} onClick={attempt(() => act(sb, "start"))} />}
         {can(sb, "resume") && <Button icon="play" kind="plain" label={"Resume " + nameOf(sb)} onClick={attempt(() => act(sb, "resume"))} />}

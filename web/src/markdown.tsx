@@ -26,7 +26,7 @@ export function MarkdownPage(at: Place) {
   useEffect(() => {
     document.title = base(at.path) + " · BandSox";
     readText(at.id, at.path, most).then(
-      (r) => setState(r.text === undefined ? { error: "This is no text." } : r),
+      (r) => setState(r.text === undefined ? { error: "Not a text file." } : r),
       (error) => setState({ error }),
     );
   }, []);
@@ -37,7 +37,7 @@ export function MarkdownPage(at: Place) {
         <span class="mono dim cut">{at.path}</span>
         <span class="grow" />
         <LinkButton icon="download" href={fileOf(at.id, at.path)} download>Download</LinkButton>
-        <a class="button" href={detailsOf(at.id) + "#files"}>The sandbox</a>
+        <a class="button" href={detailsOf(at.id, parent(at.path)) + "#files"}>The sandbox</a>
       </div>
       {state.error !== undefined && <Problem error={state.error} />}
       {state.text !== undefined && <article class="panel markdown">{Markdown(state.text, at)}</article>}

@@ -34,7 +34,7 @@ export function EditDialog<T>(p: { title: string; label: string; hint?: string; 
         </Field>
         {error !== undefined && <Problem error={error} />}
         <footer>
-          <Button onClick={p.onClose}>Cancel</Button>
+          <Button local onClick={p.onClose}>Cancel</Button>
           <Button type="submit" kind="primary" disabled={!!wrong} busy={busy}>Save</Button>
         </footer>
       </form>

@@ -30,15 +30,15 @@ export function Processes({ sb }: { sb: Sandbox }) {
   return (
     <div class="panel scroll">
       <table>
-        <thead><tr><th class="num">PID</th><th>Command</th><th>User</th><th class="num">Age</th><th class="num">Output</th><th>State</th><th class="w-actions"><span class="hidden">Actions</span></th></tr></thead>
+        <thead><tr><th class="num">PID</th><th class="w-all">Command</th><th class="wide">User</th><th class="num">Age</th><th class="num wide">Output</th><th>State</th><th class="w-actions"><span class="hidden">Actions</span></th></tr></thead>
         <tbody>
           {value.map((p) => (
             <tr key={p.id}>
               <td class="num">{p.pid}</td>
               <td class="cut mono" title={p.argv.join(" ")}>{p.argv.join(" ")}</td>
-              <td>{p.user || "root"}</td>
+              <td class="wide">{p.user || "root"}</td>
               <td class="num" title={date(Date.parse(p.started))}>{brief((now.value - Date.parse(p.started)) / 1000)}</td>
-              <td class="num">{bytes(p.output)}</td>
+              <td class="num wide">{bytes(p.output)}</td>
               <td>{p.exit ? ended(p) : p.tty ? "terminal" : "runs"}{p.viewers > 0 && <span class="dim"> · {p.viewers} attached</span>}</td>
               <td class="actions">
                 {p.tty && !p.exit && <LinkButton icon="terminal" label={"Attach to " + p.pid} href={terminalOf(sb.id) + "&process=" + encodeURIComponent(p.id)} />}

@@ -1,13 +1,15 @@
 // Which page is shown: the address bar says it, and nothing else does.
 import { signal } from "@preact/signals";
+import { decodeBytes, encodeBytes } from "./api.ts";
 
 export interface Route {
   path: string;
-  query: URLSearchParams;
+  query: Map<string, string>;
 }
 
 function here(): Route {
-  return { path: location.pathname, query: new URLSearchParams(location.search) };
+  const pairs = location.search.slice(1).split("&").map((p) => p.split("=", 2).map((t) => decodeBytes(t.replaceAll("+", " "))));
+  return { path: location.pathname, query: new Map(pairs.map(([k, v]) => [k!, v ?? ""])) };
 }
 
 export const route = signal<Route>(here());
@@ -20,7 +22,14 @@ export function go(to: string, replace = false) {
   if (!replace) scrollTo(0, 0);
 }
 
-export const detailsOf = (id: string) => "/vm_details?id=" + encodeURIComponent(id);
+/** Changes one parameter of the address: a place within the page. */
+export function put(key: string, value: string) {
+  const query = new Map(route.peek().query).set(key, value);
+  history.pushState(null, "", "?" + [...query].map(([k, v]) => k + "=" + encodeBytes(v).replaceAll("%2F", "/")).join("&") + location.hash);
+  route.value = here();
+}
+
+export const detailsOf = (id: string, dir?: string) => "/vm_details?id=" + encodeURIComponent(id) + (dir ? "&dir=" + encodeBytes(dir) : "");
 export const terminalOf = (id: string) => "/terminal?id=" + encodeURIComponent(id);
 
 const ours = new Set(["/", "/vm_details", "/terminal", "/markdown_viewer", "/login"]);

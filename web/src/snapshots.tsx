@@ -8,6 +8,7 @@ import { MenuButton } from "./menu.tsx";
 import { detailsOf, go } from "./router.ts";
 import type { Snapshot } from "./types.ts";
 import { attempt, Button, confirm, prompt } from "./ui.tsx";
+import { version } from "./version.ts";
 
 const path = (s: Snapshot, rest = "") => "/api/snapshots/" + encodeURIComponent(s.id) + rest;
 const nameOf = (s: Snapshot) => s.name || s.id;
@@ -18,10 +19,15 @@ export function Snapshots() {
   const [editing, setEditing] = useState<Snapshot>();
   const load = () => get<Snapshot[]>("/api/snapshots").then((l) => setList(Array.isArray(l) ? l : undefined), () => setList(undefined));
   useEffect(() => {
-    void load();
-    return onEvent((e) => e.type.startsWith("snapshot") && void load());
+    let stop = () => {};
+    version().then((v) => {
+      if (!v.snapshots) return;
+      void load();
+      stop = onEvent((e) => e.type.startsWith("snapshot") && void load());
+    }, () => {}); // a server that can't be reached is told above
+    return () => stop();
   }, []);
-  if (!list) return null;
+  if (!list?.length) return null;
   const chosen = list.filter((s) => selected.has(s.id));
   const remove = async (some: Snapshot[]) => {
     const what = some.length === 1 ? nameOf(some[0]!) : `${some.length} snapshots`;
@@ -34,17 +40,19 @@ export function Snapshots() {
     }
   };
   const restore = async (s: Snapshot) => {
-    const name = await prompt("Restore " + nameOf(s), "", "Restore", "The name of the new sandbox; it may have none.");
-    if (name === undefined) return;
-    const { id } = await post<{ id: string }>(path(s, "/restore"), name ? { name } : {});
-    await refreshOne(id);
-    go(detailsOf(id));
+    const save = async (name: string) => {
+      const { id } = await post<{ id: string }>(path(s, "/restore"), name ? { name } : {});
+      await refreshOne(id);
+      go(detailsOf(id));
+    };
+    await prompt("Restore " + nameOf(s), "", "Restore", save, "The name of the new sandbox; it may have none.");
   };
   const rename = async (s: Snapshot) => {
-    const name = await prompt("Rename " + nameOf(s), s.name ?? "", "Rename");
-    if (!name) return;
-    await send("PUT", path(s, "/name"), { name });
-    await load();
+    const save = async (name: string) => {
+      await send("PUT", path(s, "/name"), { name });
+      await load();
+    };
+    await prompt("Rename " + nameOf(s), s.name ?? "", "Rename", save);
   };
   const toggle = (id: string) => {
     const next = new Set(selected);
@@ -62,14 +70,14 @@ export function Snapshots() {
       {list.length > 0 && (
         <div class="panel scroll">
           <table class="fleet">
-            <thead><tr><th class="check"><span class="hidden">Select</span></th><th>Name</th><th>Status</th><th>Made</th><th class="w-actions"><span class="hidden">Actions</span></th></tr></thead>
+            <thead><tr><th class="check"><span class="hidden">Select</span></th><th>Name</th><th>Status</th><th class="wide">Made</th><th class="w-actions"><span class="hidden">Actions</span></th></tr></thead>
             <tbody>
               {list.map((s) => (
                 <tr key={s.id}>
                   <td class="check"><input type="checkbox" aria-label={"Select " + nameOf(s)} checked={selected.has(s.id)} onChange={() => toggle(s.id)} /></td>
                   <td class="name">{nameOf(s)}</td>
                   <td>{s.status ?? "whole"}</td>
-                  <td>{s.created_at ? date(s.created_at * 1000) : ""}</td>
+                  <td class="wide">{s.created_at ? date(s.created_at * 1000) : ""}</td>
                   <td class="actions">
                     <Button icon="play" kind="plain" label={"Restore " + nameOf(s)} onClick={attempt(() => restore(s))} />
                     <MenuButton label={"More for " + nameOf(s)} items={() => [

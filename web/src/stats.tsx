@@ -6,6 +6,7 @@ import { usePoll } from "./poll.ts";
 import type { Sandbox, Stats } from "./types.ts";
 
 const kept = 60;
+const fewPoints = 10; // so few look like a speck at the edge
 
 export function Figures({ sb }: { sb: Sandbox }) {
   const lives = sb.status === "running" || sb.status === "paused";
@@ -51,7 +52,7 @@ function Line({ of, top = 0 }: { of: number[]; top?: number }) {
   const points = of.map((v, i) => `${x(i).toFixed(1)},${(h - 1 - (h - 2) * Math.max(0, v / most)).toFixed(1)}`);
   return (
     <svg class="line" viewBox={`0 0 ${w} ${h}`} preserveAspectRatio="none" aria-hidden="true">
-      {points.length > 1 && (
+      {points.length > fewPoints && (
         <>
           <path class="area" d={`M${x(0).toFixed(1)},${h}L${points.join("L")}L${w},${h}z`} />
           <path d={"M" + points.join("L")} />

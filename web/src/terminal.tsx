@@ -1,16 +1,18 @@
-// A shell on a terminal, by xterm.js. The shell outlives its page: the address
-// names its process, so that a reload, or another browser, attaches to it again
-// and sees what is kept of its output.
+// A shell on a terminal, by xterm.js. The shell outlives its page for a while:
+// the address names its process, so that a reload, or another browser, attaches
+// to it again and sees what is kept of its output. One that nobody comes back to
+// is hung up by the guest when it has nothing to do.
 import { FitAddon } from "@xterm/addon-fit";
 import { Terminal } from "@xterm/xterm";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { nameOf } from "./actions.ts";
 import { post, vm } from "./api.ts";
-import { useSandbox } from "./details.tsx";
+import { NoSandbox, useSandbox } from "./details.tsx";
 import { needsTicket } from "./login.tsx";
 import { detailsOf, go, route, terminalOf } from "./router.ts";
 import { Status } from "./status.tsx";
 import { isDark } from "./theme.tsx";
+import type { Sandbox } from "./types.ts";
 import { Button } from "./ui.tsx";
 
 interface Exit {
@@ -52,7 +54,7 @@ class Session {
   private async connect() {
     this.tell({ is: "connecting" });
     const { cols, rows } = this.term;
-    const query: Record<string, string | number> = { cols, rows, encoding: "binary", hello: "true", keep: "true" };
+    const query: Record<string, string | number> = { cols, rows, encoding: "binary", hello: "true", keep: "true", linger: 60 };
     if (this.process) Object.assign(query, { process: this.process, offset: this.seen });
     try {
       // A WebSocket shows no cookie; and what is in a URL ends up in logs, so it
@@ -121,13 +123,17 @@ class Session {
 
 export function TerminalPage({ id }: { id: string }) {
   const sb = useSandbox(id);
+  return sb === null ? <NoSandbox /> : sb ? <Screen key={sb.id} id={id} sb={sb} /> : <div class="panel skeleton" aria-busy="true" />;
+}
+
+function Screen({ id, sb }: { id: string; sb: Sandbox }) {
   const box = useRef<HTMLDivElement>(null);
   const [phase, setPhase] = useState<Phase>({ is: "connecting" });
   const [round, setRound] = useState(0);
   const term = useRef<Terminal | undefined>(undefined);
   const theme = isDark() ? dark : light;
   useEffect(() => {
-    document.title = (sb ? nameOf(sb) : "Terminal") + " · terminal · BandSox";
+    document.title = nameOf(sb) + " · terminal · BandSox";
   }, [sb]);
   useEffect(() => {
     if (term.current) term.current.options.theme = theme;
@@ -144,7 +150,7 @@ export function TerminalPage({ id }: { id: string }) {
     fit.fit();
     t.focus();
     term.current = t;
-    const s = new Session(id, route.peek().query.get("process"), t, setPhase, (process) => go(terminalOf(id) + "&process=" + encodeURIComponent(process), true));
+    const s = new Session(id, route.peek().query.get("process") ?? null, t, setPhase, (process) => go(terminalOf(id) + "&process=" + encodeURIComponent(process), true));
     const encoder = new TextEncoder();
     t.onData((text) => s.send(encoder.encode(text)));
     t.onBinary((text) => s.send(Uint8Array.from(text, (c) => c.charCodeAt(0))));
@@ -165,8 +171,8 @@ export function TerminalPage({ id }: { id: string }) {
   return (
     <div class="terminal-page">
       <div class="bar">
-        <h1><a href={detailsOf(id)}>{sb ? nameOf(sb) : id}</a></h1>
-        {sb && <Status sb={sb} />}
+        <h1><a href={detailsOf(id)}>{nameOf(sb)}</a></h1>
+        <Status sb={sb} />
         <span class="dim" role="status">{phase.is === "connecting" ? "Connecting" : phase.is === "broken" ? phase.text : ""}</span>
         <span class="grow" />
         <Button icon="plus" onClick={fresh}>New shell</Button>

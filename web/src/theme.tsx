@@ -21,5 +21,5 @@ export function ThemeButton() {
       // no storage: it lasts as long as the page
     }
   };
-  return <Button icon={dark ? "sun" : "moon"} kind="plain" label={dark ? "Light theme" : "Dark theme"} onClick={toggle} />;
+  return <Button local icon={dark ? "sun" : "moon"} kind="plain" label={dark ? "Light theme" : "Dark theme"} onClick={toggle} />;
 }

@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { Failure } from "./api.ts";
+import { link } from "./fleet.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
 export function Button(p: {
@@ -13,6 +14,7 @@ export function Button(p: {
   type?: "button" | "submit";
   disabled?: boolean;
   busy?: boolean;
+  local?: boolean; // works without the server
   name?: string;
   onClick?: (e: MouseEvent) => void;
 }) {
@@ -20,7 +22,7 @@ export function Button(p: {
     <button
       type={p.type ?? "button"}
       class={"button " + (p.kind ?? "") + (p.children ? "" : " square")}
-      disabled={p.disabled || p.busy}
+      disabled={p.disabled || p.busy || (!p.local && link.value === "lost")}
       aria-busy={p.busy || undefined}
       aria-label={p.label}
       title={p.label}
@@ -61,7 +63,7 @@ export function Dialog(p: { title: string; onClose: () => void; wide?: boolean; 
       <div class="dialog">
         <header>
           <h2>{p.title}</h2>
-          <Button icon="close" label="Close" kind="plain" onClick={p.onClose} />
+          <Button local icon="close" label="Close" kind="plain" onClick={p.onClose} />
         </header>
         {p.children}
       </div>
@@ -76,6 +78,7 @@ interface Question {
   yes: string;
   danger?: boolean;
   input?: string;
+  save?: (text: string) => Promise<unknown>; // the question stays until this has been done
   list?: string[];
   answer: (value: string | undefined) => void;
 }
@@ -88,7 +91,8 @@ const ask = (q: Omit<Question, "answer">) =>
   });
 
 export const confirm = async (title: string, o: { text?: string; yes: string; danger?: boolean; list?: string[] }) => (await ask({ title, ...o })) !== undefined;
-export const prompt = (title: string, input: string, yes: string, text?: string) => ask({ title, input, yes, text });
+/** Asks for a text and does something with it; a text that won't do can be mended. */
+export const prompt = (title: string, input: string, yes: string, save: (text: string) => Promise<unknown>, text?: string) => ask({ title, input, yes, text, save });
 
 export function Questions() {
   const q = question.value;
@@ -97,21 +101,36 @@ export function Questions() {
 
 function Ask({ q }: { q: Question }) {
   const [text, setText] = useState(q.input ?? "");
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<unknown>();
   const end = (v?: string) => {
     question.value = undefined;
     q.answer(v);
   };
+  const submit = async (e: Event) => {
+    e.preventDefault();
+    setBusy(true);
+    setError(undefined);
+    try {
+      await q.save?.(text);
+      end(text);
+    } catch (e) {
+      setError(e);
+      setBusy(false);
+    }
+  };
   return (
     <Dialog title={q.title} onClose={() => end()}>
-      <form method="dialog" onSubmit={(e) => (e.preventDefault(), end(text))}>
+      <form method="dialog" onSubmit={submit}>
         {q.text && <p>{q.text}</p>}
         {q.list && <ul class="names">{q.list.map((n) => <li key={n}>{n}</li>)}</ul>}
         {q.input !== undefined && (
           <input class="input" aria-label={q.title} value={text} autofocus onFocus={(e) => e.currentTarget.select()} onInput={(e) => setText(e.currentTarget.value)} />
         )}
+        {error !== undefined && <Problem error={error} />}
         <footer>
-          <Button onClick={() => end()}>Cancel</Button>
-          <Button type="submit" kind={q.danger ? "danger" : "primary"}>{q.yes}</Button>
+          <Button local onClick={() => end()}>Cancel</Button>
+          <Button type="submit" busy={busy} kind={q.danger ? "danger" : "primary"}>{q.yes}</Button>
         </footer>
       </form>
     </Dialog>
@@ -154,7 +173,7 @@ export function Notes() {
             <div>{n.text}</div>
             {n.hint && <div class="dim">{n.hint}</div>}
           </div>
-          <Button icon="close" label="Dismiss" kind="plain" onClick={() => dropNote(n.id)} />
+          <Button local icon="close" label="Dismiss" kind="plain" onClick={() => dropNote(n.id)} />
         </div>
       ))}
     </div>

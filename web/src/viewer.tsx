@@ -43,9 +43,9 @@ export function Viewer({ id, entry, onClose }: { id: string; entry: Entry; onClo
   return (
     <Dialog title={entry.name} wide onClose={onClose}>
       <div class="view">
-        {kind === "image" && (state.error ? <Problem error={state.error} /> : <img src={fileOf(id, entry.path)} alt={entry.name} onError={() => setState({ error: "This is no picture that can be shown." })} />)}
+        {kind === "image" && (state.error ? <Problem error={state.error} /> : <img src={fileOf(id, entry.path)} alt={entry.name} onError={() => setState({ error: "Not a picture that can be shown." })} />)}
         {kind !== "image" && state.error !== undefined && <Problem error={state.error} />}
-        {state.binary && <p class="dim">It is no text: {bytes(entry.size)} of something else.</p>}
+        {state.binary && <p class="dim">Not a text file.</p>}
         {state.text !== undefined && <pre class="text" tabIndex={0}>{state.text}</pre>}
       </div>
       <footer>
