@@ -31,7 +31,11 @@ func (m *Manager) load(ctx context.Context) error {
 	if err != nil {
 		m.log.Warn("undoing what a killed process left", "err", err)
 	}
-	return m.settleAll(ctx, rows)
+	if err := m.settleAll(ctx, rows); err != nil || m.cfg.Shared {
+		return err
+	}
+	_, err = m.sweepOver(ctx, false, false)
+	return err
 }
 
 func (m *Manager) remember(rows []store.Sandbox) {

@@ -55,6 +55,8 @@ type Config struct {
 	// KeepLeftovers leaves to Cleanup what Open would undo by itself: the
 	// sandboxes and files of processes that were killed.
 	KeepLeftovers bool
+	// NoTemplates boots every sandbox, and makes no templates.
+	NoTemplates bool
 	// Log takes what happens in the background. Default: slog.Default().
 	Log *slog.Logger
 }
@@ -84,6 +86,10 @@ type Manager struct {
 	artifact func(ctx context.Context) (artifacts, error) // kernel and initramfs
 	builds   string                                       // where bandsox/base is built by an ordinary user
 	patience patience                                     // with silent guests
+
+	snapshotting sync.RWMutex // held while one is taken away or renamed; shared while one is restored
+	naming       sync.Mutex   // held while a snapshot gets its name
+	templates    templates
 
 	mu    sync.Mutex
 	live  map[string]*Sandbox // every sandbox; of a Shared manager those that it has met
@@ -140,6 +146,7 @@ func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {
 		wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	m.artifact, m.builds = m.findArtifacts, image.BuildsDir
 	if _, ok := driver.(vm.Kernelless); ok {
+		m.cfg.NoTemplates = true // a boot costs nothing
 		m.artifact = func(context.Context) (artifacts, error) {
 			return artifacts{kernel: "none", initrd: "none", digest: "none"}, nil
 		}
@@ -168,6 +175,7 @@ func (m *Manager) Close() error {
 	}
 	m.closed = true
 	m.mu.Unlock()
+	m.templates.wait()
 	var errs []error
 	for _, sb := range live {
 		errs = append(errs, sb.endView(), sb.release())

@@ -13,7 +13,7 @@ import (
 
 // Leftover is something that no living sandbox or process owns.
 type Leftover struct {
-	Kind string `json:"kind"` // sandbox, machine, directory, scratch, kernel, initramfs, base, build
+	Kind string `json:"kind"` // sandbox, machine, directory, scratch, snapshot, kernel, initramfs, base, build
 	ID   string `json:"id"`   // a sandbox's id or a path
 	Why  string `json:"why"`
 }
@@ -26,7 +26,7 @@ func (m *Manager) Cleanup(ctx context.Context, dryRun bool) ([]Leftover, error) 
 	if err != nil {
 		return found, fail("cleanup", "", err)
 	}
-	for _, sweep := range []func(context.Context, bool) ([]Leftover, error){m.sweepKernels, m.sweepInitramfs, m.sweepBases, m.sweepBuilds} {
+	for _, sweep := range []func(context.Context, bool) ([]Leftover, error){m.sweepSnapshots, m.sweepKernels, m.sweepInitramfs, m.sweepBases, m.sweepBuilds} {
 		more, err := sweep(ctx, dryRun)
 		if found = append(found, more...); err != nil {
 			return found, fail("cleanup", "", err)

@@ -29,6 +29,9 @@ type CreateOptions struct {
 	Metadata    map[string]any    // the caller's own
 	Labels      map[string]string // the caller's own, to list by
 	Pull        PullPolicy        // default PullMissing
+	// NoTemplate boots it, and makes no template; RebuildTemplate boots it, and makes
+	// its template anew.
+	NoTemplate, RebuildTemplate bool
 	// AutoRemove throws the sandbox away when its creator is gone: by the next
 	// manager that opens the state directory.
 	AutoRemove bool
@@ -115,10 +118,48 @@ func (o *CreateOptions) check() error {
 }
 
 // Create makes a sandbox from an image and returns when programs can be run in
-// it. On error nothing of it is left.
+// it. On error nothing of it is left. The first of its kind boots; those that
+// come later go on from a template, a snapshot of one that had just booted.
 func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err error) {
 	o.defaults()
 	defer func() { err = fail("create", o.Image, err) }()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	return m.make(ctx, o, func(ctx context.Context, sb *Sandbox, lock *store.FileLock, times *phases, undo *stack) error {
+		img, err := m.claim(ctx, sb, o.Pull)
+		if err != nil {
+			return err
+		}
+		times.done("image")
+		step("image")
+		key := m.templateKey(ctx, sb, o)
+		if key != "" && !o.RebuildTemplate {
+			switch done, err := sb.fromTemplate(ctx, key, lock, times, undo); {
+			case err != nil:
+				return err
+			case done:
+				return nil
+			}
+		}
+		if err := disk.Create(ctx, m.store.Disk(sb.id), o.DiskSizeMiB); err != nil {
+			return err
+		}
+		times.done("disk")
+		step("disk")
+		if err := sb.boot(ctx, lock, img.Digest, times, undo); err != nil {
+			return err
+		}
+		if key != "" {
+			m.wantTemplate(key, sb.known(), o.RebuildTemplate)
+		}
+		return nil
+	})
+}
+
+// make makes a sandbox: its record, what fill makes of that, and what there is to
+// undo of both if it fails. The lock that fill gets is the sandbox's.
+func (m *Manager) make(ctx context.Context, o CreateOptions, fill func(context.Context, *Sandbox, *store.FileLock, *phases, *stack) error) (_ *Sandbox, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -151,29 +192,15 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Sandbox, err 
 	m.mu.Unlock()
 	undo.push("record", func(ctx context.Context) error { return m.remove(ctx, sb.id) })
 	step("record")
-
-	img, err := m.claim(ctx, sb, o.Pull)
-	if err != nil {
-		return nil, err
-	}
-	times.done("image")
-	step("image")
-
 	if err := os.MkdirAll(m.store.Machine(sb.id), 0o700); err != nil {
 		return nil, err
 	}
-	if err := disk.Create(ctx, m.store.Disk(sb.id), o.DiskSizeMiB); err != nil {
-		return nil, err
-	}
-	times.done("disk")
-	step("disk")
-
 	lock, err := sb.tryLock()
 	if err != nil {
 		return nil, err
 	}
 	undo.push("lock", func(context.Context) error { return lock.Unlock() })
-	if err := sb.boot(ctx, lock, img.Digest, times, &undo); err != nil {
+	if err := fill(ctx, sb, lock, times, &undo); err != nil {
 		return nil, err
 	}
 	if err := sb.save(ctx, func(i *Info) { i.Phases = times.list }); err != nil {
@@ -229,17 +256,33 @@ func (sb *Sandbox) boot(ctx context.Context, lock *store.FileLock, digest string
 	}
 	times.done("kernel")
 
-	machine, err := m.driver.Boot(ctx, vm.Spec{
-		ID: sb.id, Dir: m.store.Machine(sb.id), VCPU: sb.info.VCPU, MemMiB: sb.info.MemMiB,
-		Kernel: art.kernel, Initrd: art.initrd,
-		Drives: []vm.Drive{{Path: m.store.Base(digest), ReadOnly: true}, {Path: m.store.Disk(sb.id)}},
-	})
+	spec := sb.spec(digest)
+	spec.Kernel, spec.Initrd = art.kernel, art.initrd
+	machine, err := m.driver.Boot(ctx, spec)
 	if err != nil {
 		return err
 	}
+	return sb.ready(ctx, machine, lock, sb.identity(), times, undo, func(i *Info) { i.Kernel, i.Template = art.digest, "" })
+}
+
+// spec is the sandbox's machine, but for what it boots from.
+func (sb *Sandbox) spec(digest string) vm.Spec {
+	return vm.Spec{
+		ID: sb.id, Dir: sb.m.store.Machine(sb.id), VCPU: sb.info.VCPU, MemMiB: sb.info.MemMiB,
+		Drives: []vm.Drive{{Path: sb.m.store.Base(digest), ReadOnly: true}, {Path: sb.m.store.Disk(sb.id)}},
+	}
+}
+
+// ready waits until the agent of a machine that has just started answers, makes
+// its guest this sandbox and takes it in hand: the same after a boot and after a
+// restore. Started is what the record is told of how it started.
+func (sb *Sandbox) ready(ctx context.Context, machine vm.Machine, lock *store.FileLock, who wire.Identity, times *phases, undo *stack, started func(*Info)) error {
 	undo.push("machine", func(context.Context) error { return machine.Kill() })
 	h := machine.Handle()
-	if err := sb.save(ctx, func(i *Info) { i.Machine, i.PID, i.Kernel = &h, h.PID, art.digest }); err != nil {
+	if err := sb.save(ctx, func(i *Info) {
+		i.Machine, i.PID = &h, h.PID
+		started(i)
+	}); err != nil {
 		return err
 	}
 	times.done("machine")
@@ -255,7 +298,7 @@ func (sb *Sandbox) boot(ctx context.Context, lock *store.FileLock, digest string
 	times.done("boot")
 	step("boot")
 
-	if err := client.Identity(ctx, sb.identity()); err != nil {
+	if err := client.Identity(ctx, who); err != nil {
 		return err
 	}
 	times.done("identity")

@@ -31,6 +31,7 @@ const (
 	EventProcessStarted = "process_started" // details: process, argv; started, if that is told late
 	EventProcessExited  = "process_exited"  // details: process, exit_code, signal, timeout; ended, if that is told late. Or process and reason: its machine ended
 	EventOOM            = "oom"             // details: process, mem_mib
+	EventSnapshot       = "snapshot"        // one was taken of it; details: snapshot, snapshot_name
 	EventGap            = "gap"             // events that are no longer kept; details: lost, their number
 )
 

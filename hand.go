@@ -164,6 +164,9 @@ func (sb *Sandbox) ended(ctx context.Context, why error) error {
 	if !sb.held() {
 		sb.programs.lastWords()
 	}
+	if h := sb.known().Machine; h != nil {
+		defer sb.m.unshare(h.Memory)
+	}
 	return sb.save(ctx, func(i *Info) {
 		i.Status, i.Reason, i.PID, i.Machine, i.AgentReady, i.AutoResume, i.Doing = StateStopped, "", 0, nil, false, false, ""
 		if why != nil {

@@ -163,6 +163,9 @@ func (m *Manager) removeBase(ctx context.Context, img Image) error {
 			return wire.Errorf(wire.Conflict, "sandbox %s is made from it", row.ID).WithHint("bandsox rm -f %s", row.ID)
 		}
 	}
+	if err := m.freeSnapshots(img.Digest); err != nil {
+		return err
+	}
 	for _, r := range img.Refs {
 		if err := m.store.UntagImage(ctx, r); err != nil {
 			return err

@@ -38,7 +38,14 @@ type Info struct {
 	AutoRemove  bool              `json:"auto_remove,omitempty"`
 	Owner       string            `json:"owner,omitempty"` // the id of the API key that made it, if one did
 	AgentReady  bool              `json:"agent_ready,omitempty"`
-	Phases      []Phase           `json:"phases,omitempty"` // of the last start, in order
+	// RestoredFrom is the snapshot that it was made from, Parent the sandbox that it
+	// was forked from. Snapshot is the one it was at last: made from it, rolled back
+	// to it, or taken of it since.
+	RestoredFrom string  `json:"restored_from,omitempty"`
+	Parent       string  `json:"parent,omitempty"`
+	Snapshot     string  `json:"snapshot,omitempty"`
+	Template     string  `json:"template,omitempty"` // the template that its last start was a restore of
+	Phases       []Phase `json:"phases,omitempty"`   // of the last start, in order
 }
 
 // ImageConfig is what an image says of how it wants to be run.

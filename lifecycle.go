@@ -252,6 +252,9 @@ func (sb *Sandbox) delete(ctx context.Context) error {
 		return err
 	}
 	step("deleted-machine")
+	if before.Machine != nil {
+		defer sb.m.unshare(before.Machine.Memory)
+	}
 	return sb.m.remove(ctx, sb.id)
 }
 

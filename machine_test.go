@@ -31,7 +31,7 @@ func realMachines(t *testing.T, dir string) (cfg Config, image string) {
 	if err := os.Symlink(vmtest.Kernels(t), filepath.Join(dir, "kernels")); err != nil {
 		t.Fatal(err)
 	}
-	return Config{Storage: dir, Agent: vmtest.Program(t, "cmd/bandsox-agent"), Log: discardLog()}, image
+	return Config{Storage: dir, Agent: vmtest.Program(t, "cmd/bandsox-agent"), Log: discardLog(), NoTemplates: true}, image
 }
 
 func openReal(t *testing.T, cfg Config) *Manager {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/bandsox/bandsox/internal/disk"
+	"github.com/bandsox/bandsox/internal/vm"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -137,7 +138,12 @@ func (sb *Sandbox) growDisk(ctx context.Context, before int) error {
 	if err != nil {
 		return err
 	}
-	size := int64(info.DiskSizeMiB) << 20
+	return sb.tellGrown(ctx, machine, info.DiskSizeMiB)
+}
+
+// tellGrown lets the guest know how large its disk has become.
+func (sb *Sandbox) tellGrown(ctx context.Context, machine vm.Machine, sizeMiB int) error {
+	size := int64(sizeMiB) << 20
 	if err := machine.ResizeDrive(ctx, diskDrive, size); err != nil {
 		return err
 	}

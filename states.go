@@ -29,17 +29,19 @@ func States() []State { return slices.Clone(states[:]) }
 type operation string
 
 const (
-	opStart   operation = "start"
-	opStop    operation = "stop"
-	opKill    operation = "kill"
-	opRestart operation = "restart"
-	opPause   operation = "pause"
-	opResume  operation = "resume"
-	opUpdate  operation = "update"
-	opDelete  operation = "delete"
-	opUse     operation = "use"  // run a program, write a file
-	opRead    operation = "read" // look at files: a stopped sandbox's are read through a view
-	opLook    operation = "look" // ask its agent what runs: no use, so it wakes nobody
+	opStart    operation = "start"
+	opStop     operation = "stop"
+	opKill     operation = "kill"
+	opRestart  operation = "restart"
+	opPause    operation = "pause"
+	opResume   operation = "resume"
+	opUpdate   operation = "update"
+	opDelete   operation = "delete"
+	opUse      operation = "use"  // run a program, write a file
+	opRead     operation = "read" // look at files: a stopped sandbox's are read through a view
+	opFork     operation = "fork"
+	opSnapshot operation = "snapshot"
+	opLook     operation = "look" // ask its agent what runs: no use, so it wakes nobody
 )
 
 // answer is what the table says of an operation in a state.
@@ -70,6 +72,8 @@ var table = []struct {
 	{opDelete, row(refused, allowed, allowed, allowed, allowed, allowed), StateDeleted},
 	{opUse, row(refused, allowed, refused, refused, refused, gone), ""},
 	{opRead, row(refused, allowed, refused, allowed, allowed, gone), ""},
+	{opSnapshot, row(refused, allowed, allowed, refused, refused, gone), ""},
+	{opFork, row(refused, allowed, allowed, refused, refused, gone), ""},
 	{opLook, row(refused, allowed, refused, refused, refused, gone), ""},
 }
 

@@ -105,6 +105,12 @@ func (c *Client) Identity(ctx context.Context, id wire.Identity) error {
 	return err
 }
 
+// Freeze stops all of the guest's processes until the next Identity.
+func (c *Client) Freeze(ctx context.Context, r wire.FreezeRequest) error {
+	_, err := call(ctx, c, wire.Request{Op: wire.OpFreeze, Freeze: &r}, pickDone)
+	return err
+}
+
 // Stats returns the guest's live figures.
 func (c *Client) Stats(ctx context.Context) (wire.Stats, error) {
 	s, err := call(ctx, c, wire.Request{Op: wire.OpStats}, func(c *wire.Control) *wire.Stats { return c.Stats })

@@ -39,7 +39,7 @@ func Copy(ctx context.Context, dst, src string) error {
 		err = copyData(ctx, t.File, in, st.Size())
 	}
 	if err == nil {
-		err = t.publish(publish{mode: st.Mode().Perm(), durable: true})
+		err = t.publish(publish{mode: st.Mode().Perm()})
 	}
 	if err != nil {
 		return failed(err, dst, "%s", doing)

@@ -97,12 +97,30 @@ func (l Layout) Machine(id string) string { return l.path("sandboxes", id, "mach
 // SandboxLock is held by the process that is connected to the sandbox's agent.
 func (l Layout) SandboxLock(id string) string { return l.path("sandboxes", id, "lock") }
 
+// Snapshots holds one directory for each snapshot.
+func (l Layout) Snapshots() string { return l.path("snapshots") }
+
+// Snapshot is one snapshot's directory: it is whole when it has this name.
+func (l Layout) Snapshot(id string) string { return l.path("snapshots", id) }
+
+// Templates holds the snapshots of sandboxes that had just booted.
+func (l Layout) Templates() string { return l.path("templates") }
+
+// Template is the directory of the one with this key, as whole as a snapshot's.
+func (l Layout) Template(key string) string { return l.path("templates", key) }
+
+// The files of a snapshot beside those of its machine.
+const (
+	SnapshotRecord = "snapshot.json"
+	SnapshotDisk   = "disk.ext4"
+)
+
 // make creates the directories that a state directory has.
 func (l Layout) make() error {
 	if err := os.MkdirAll(l.Dir(), 0o755); err != nil {
 		return err
 	}
-	for _, dir := range []string{"bases", "initramfs", "kernels", "sandboxes", "scratch"} {
+	for _, dir := range []string{"bases", "initramfs", "kernels", "sandboxes", "scratch", "snapshots", "templates"} {
 		if err := os.MkdirAll(l.path(dir), 0o700); err != nil {
 			return err
 		}

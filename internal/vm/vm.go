@@ -51,6 +51,9 @@ type Driver interface {
 	// Boot starts a machine and returns when its program runs, not when the
 	// guest is ready: Machine.Dial answers that. On error nothing is left.
 	Boot(ctx context.Context, spec Spec) (Machine, error)
+	// Saved is what a machine is that this driver would save here and now: what it
+	// can restore.
+	Saved(ctx context.Context) (Saved, error)
 	// Restore starts a machine from what was saved in the directory from, whose
 	// memory the new machine shares until it writes to it: the files must stay as
 	// long as it runs. It returns when the guest goes on where it was. The spec is

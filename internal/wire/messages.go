@@ -27,6 +27,7 @@ const (
 	OpResize    Op = "resize"     // size its terminal without attaching to it
 	OpSignal    Op = "signal"     // signal a process without attaching to it
 	OpIdentity  Op = "identity"   // become this sandbox: after a boot, after a restore
+	OpFreeze    Op = "freeze"     // stop all processes until OpIdentity, to be saved
 	OpStats     Op = "stats"      // live figures
 	OpRead      Op = "read"       // read a file
 	OpWrite     Op = "write"      // write a file atomically
@@ -45,6 +46,7 @@ type Request struct {
 	Signal   *SignalRequest   `json:"signal,omitempty"`
 	Process  *ProcessRequest  `json:"process,omitempty"` // of OpWait, OpInput and OpResize
 	Identity *Identity        `json:"identity,omitempty"`
+	Freeze   *FreezeRequest   `json:"freeze,omitempty"`
 	Grow     *GrowRequest     `json:"grow,omitempty"`
 	Read     *ReadRequest     `json:"read,omitempty"`
 	Write    *WriteRequest    `json:"write,omitempty"`
@@ -73,7 +75,7 @@ type Request struct {
 // Done; OpFollow: the same, then Processes that have ended, until the host
 // resets the stream. OpInput: host sends KindData then end of stream; guest answers Done when
 // the process has them, or will as soon as it reads. OpWait: Exit. OpStats,
-// OpStat, OpSignal, OpIdentity, OpResize and OpShutdown are answered with one
+// OpStat, OpSignal, OpIdentity, OpFreeze, OpResize and OpShutdown are answered with one
 // Control. Anything may be answered with Error instead, which is then the last
 // message. A stream that ends without Exit, Done, Error or its one answer broke:
 // it never means success.
@@ -108,12 +110,20 @@ type HelloReply struct {
 
 // Identity makes a guest this sandbox. It is applied after a boot and after a
 // restore by the same code, and may be applied again at any time. Empty fields
-// leave what is there.
+// leave what is there. Processes that OpFreeze stopped go on after it.
 type Identity struct {
 	Hostname  string            `json:"hostname,omitempty"`
 	MachineID string            `json:"machine_id,omitempty"` // 32 hex digits
 	Hosts     map[string]string `json:"hosts,omitempty"`      // name to address, added to /etc/hosts
+	Restored  bool              `json:"restored,omitempty"`   // it goes on where another was
 	DNS       []string          `json:"dns,omitempty"`        // nameserver addresses; empty leaves resolv.conf, or makes an empty one
+}
+
+// FreezeRequest stops all processes until an Identity comes, so that none runs in
+// a guest that does not know yet who it is. They go on by themselves after 10 s,
+// by the guest's clock.
+type FreezeRequest struct {
+	Sync bool `json:"sync,omitempty"` // write what files hold out to the disk first
 }
 
 // Size of a terminal, in characters.

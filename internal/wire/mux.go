@@ -227,7 +227,7 @@ func (m *Mux) newHostStream(op Op) (*Stream, error) {
 // idle reports whether a stream is no use of the guest: it only looks, or is
 // the host's own business.
 func (op Op) idle() bool {
-	return op == OpStats || op == OpProcesses || op == OpFollow || op == OpIdentity
+	return op == OpStats || op == OpProcesses || op == OpFollow || op == OpIdentity || op == OpFreeze
 }
 
 // Busy reports whether a stream is open that is a use of the guest, and since

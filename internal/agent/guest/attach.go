@@ -13,7 +13,7 @@ func (s *service) startAndAttach(st *wire.Stream, r *wire.StartRequest) (*wire.C
 		return nil, err
 	}
 	exit := p.attach(st, v)
-	if exit == nil && r.KillOnDetach {
+	if exit == nil && r.KillOnDetach && !s.frozen() {
 		p.kill()
 	}
 	return exit, nil

@@ -11,6 +11,20 @@ import (
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
+// become makes this guest the sandbox that id says, and lets its programs go on
+// if they were frozen.
+func (s *service) become(id *wire.Identity) error {
+	err := s.identify(id)
+	if err == nil && id.Restored {
+		s.restored()
+	}
+	s.thaw()
+	if err == nil && id.Restored {
+		s.runHooks()
+	}
+	return err
+}
+
 // identify makes this guest the sandbox that id says. What the image makes
 // impossible (an /etc that is a file, say) is logged and costs nothing else.
 func (s *service) identify(id *wire.Identity) error {

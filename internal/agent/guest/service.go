@@ -68,6 +68,7 @@ type service struct {
 	news     chan struct{}   // closed at the next; nil while nobody waits
 	leftover []*cgroup       // of ended processes, with something still running in them
 	lastID   int
+	thawing  *time.Timer   // while all processes are frozen: when they no longer are
 	stopping bool          // no process is started any more
 	closed   bool          // no request is served any more
 	stopped  chan struct{} // closed by shutdown
@@ -186,7 +187,9 @@ func (s *service) dispatch(st *wire.Stream, req *wire.Request) (*wire.Control, e
 	case req.Op == wire.OpSignal && req.Signal != nil:
 		return done(0, s.signal(req.Signal))
 	case req.Op == wire.OpIdentity && req.Identity != nil:
-		return done(0, s.identify(req.Identity))
+		return done(0, s.become(req.Identity))
+	case req.Op == wire.OpFreeze && req.Freeze != nil:
+		return done(0, s.freeze(req.Freeze))
 	case req.Op == wire.OpGrow && req.Grow != nil:
 		return done(s.growDisk(req.Grow.Bytes))
 	case req.Op == wire.OpStats:

@@ -26,6 +26,16 @@ func savedBy(version, accel string) vm.Saved {
 	return vm.Saved{Driver: "qemu", Version: version, Accel: accel, CPU: cpu, Shape: shape}
 }
 
+// Saved is what this QEMU would save.
+func (d *driver) Saved(ctx context.Context) (vm.Saved, error) {
+	version, err := d.Version(ctx)
+	if err != nil {
+		return vm.Saved{}, err
+	}
+	accel, err := d.accel(ctx)
+	return savedBy(version, accel), err
+}
+
 // Restore starts a QEMU that reads the devices' state and maps the memory
 // privately: what the guest doesn't write to it shares with all others that were
 // restored from there.
@@ -38,15 +48,11 @@ func (d *driver) Restore(ctx context.Context, spec vm.Spec, from string, saved v
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	version, err := d.Version(ctx)
+	now, err := d.Saved(ctx)
 	if err != nil {
 		return nil, err
 	}
-	accel, err := d.accel(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := saved.Fits(savedBy(version, accel)); err != nil {
+	if err := saved.Fits(now); err != nil {
 		return nil, err
 	}
 	l := launch{Spec: spec}

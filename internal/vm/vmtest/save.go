@@ -17,6 +17,9 @@ import (
 // programs don't go on in what is restored; files do.
 var fakeSaved = vm.Saved{Driver: "process", Version: "fake", Accel: "none", CPU: "none", Shape: "1"}
 
+// Saved is what every fake saves.
+func (processDriver) Saved(context.Context) (vm.Saved, error) { return fakeSaved, nil }
+
 // Save copies the machine's files while it is stopped.
 func (m *processMachine) Save(ctx context.Context, o vm.SaveOptions) (vm.Saved, error) {
 	stopped := m.stopped()
