@@ -26,7 +26,6 @@ type RestoreOptions struct {
 	Owner       string
 
 	parent   string // of a fork
-	template string // the key, where the snapshot is one
 }
 
 // Restore makes a sandbox that goes on where the snapshot's was: its programs

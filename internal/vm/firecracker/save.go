@@ -33,6 +33,12 @@ func savedBy(version string) vm.Saved {
 	return vm.Saved{Driver: "firecracker", Version: version, Accel: "kvm", CPU: vm.HostCPU(), Shape: shape}
 }
 
+// Saved is what this Firecracker would save.
+func (d *driver) Saved(ctx context.Context) (vm.Saved, error) {
+	version, err := d.Version(ctx)
+	return savedBy(version), err
+}
+
 // goOnPatience is how long a saved machine is asked to go on.
 const goOnPatience = 30 * time.Second
 
@@ -120,13 +126,14 @@ func (d *driver) Restore(ctx context.Context, spec vm.Spec, from string, saved v
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	version, err := d.Version(ctx)
+	now, err := d.Saved(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := saved.Fits(savedBy(version)); err != nil {
+	if err := saved.Fits(now); err != nil {
 		return nil, fail(err)
 	}
+	version := now.Version
 	if v, err := parseVersion(version); err != nil || deafAfterRestore.in(v) {
 		return nil, fail(wire.Errorf(wire.Unavailable, "Firecracker %s has a flaw: %s", version, deafAfterRestore.what).WithHint("bandsox init --force"))
 	}
