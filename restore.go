@@ -25,7 +25,7 @@ type RestoreOptions struct {
 	AutoRemove  bool
 	Owner       string
 
-	parent   string // of a fork
+	parent string // of a fork
 }
 
 // Restore makes a sandbox that goes on where the snapshot's was: its programs

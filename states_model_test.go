@@ -55,6 +55,18 @@ func doOp(t *testing.T, sb *Sandbox, op operation) error {
 	case opRead:
 		_, err := sb.Stat(t.Context(), "/")
 		return err
+	case opSnapshot:
+		s, err := sb.Snapshot(t.Context(), SnapshotOptions{})
+		if err == nil {
+			err = s.Delete(t.Context())
+		}
+		return err
+	case opFork:
+		children, err := sb.Fork(t.Context(), 1, ForkOptions{})
+		for _, child := range children {
+			err = errors.Join(err, child.Delete(t.Context()))
+		}
+		return err
 	case opLook:
 		_, err := sb.Processes(t.Context())
 		return err

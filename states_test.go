@@ -60,8 +60,10 @@ func TestRefusedTransitions(t *testing.T) {
 		opStart: func() error { return sb.Start(ctx) }, opStop: func() error { return sb.Stop(ctx, 0) },
 		opKill: func() error { return sb.Kill(ctx) }, opPause: func() error { return sb.Pause(ctx) },
 		opResume: func() error { return sb.Resume(ctx) }, opUse: func() error { return sb.Command("true").Run(ctx) },
-		opRead: func() error { _, err := sb.Stat(ctx, "/"); return err },
-		opLook: func() error { _, err := sb.Processes(ctx); return err }, opUpdate: func() error { return sb.Update(ctx, Update{}) },
+		opRead:     func() error { _, err := sb.Stat(ctx, "/"); return err },
+		opSnapshot: func() error { _, err := sb.Snapshot(ctx, SnapshotOptions{}); return err },
+		opFork:     func() error { _, err := sb.Fork(ctx, 1, ForkOptions{}); return err },
+		opLook:     func() error { _, err := sb.Processes(ctx); return err }, opUpdate: func() error { return sb.Update(ctx, Update{}) },
 		opRestart: func() error { return sb.Restart(ctx, 0) }, opDelete: func() error { return sb.Delete(ctx) },
 	}
 	into := map[State]func() error{
