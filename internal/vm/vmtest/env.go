@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,6 +116,13 @@ func cacheDir(t testing.TB) string {
 	return filepath.Join(dir, "bandsox-test")
 }
 
+// built are the programs that are compiled: linking one takes a second, and a
+// package may have thirty tests of machines.
+var built struct {
+	sync.Mutex
+	programs map[string][]byte
+}
+
 // build compiles a program of this module for a guest, or takes it from
 // BANDSOX_TEST_PROGRAMS: the lab has no Go.
 func build(t testing.TB, dir string) []byte {
@@ -124,6 +132,11 @@ func build(t testing.TB, dir string) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
+		return b
+	}
+	built.Lock()
+	defer built.Unlock()
+	if b := built.programs[dir]; b != nil {
 		return b
 	}
 	goTool, err := exec.LookPath("go")
@@ -140,6 +153,10 @@ func build(t testing.TB, dir string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if built.programs == nil {
+		built.programs = map[string][]byte{}
+	}
+	built.programs[dir] = b
 	return b
 }
 

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -44,6 +45,11 @@ func Main(run func() int) {
 		os.Exit(0)
 	}
 	vm.Provide("process", NewProcess)
+	// These tests wait more than they compute, so more of them run at once than
+	// there are cores, unless -parallel says otherwise.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	os.Exit(run())
 }
 
