@@ -39,6 +39,7 @@ func (h *house) as(o auth.KeyOptions) *house {
 }
 
 func TestLoginAndLogout(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	if r := h.do("POST", "/api/auth/login", map[string]any{"password": "x"}); r.status != 404 {
 		t.Errorf("login while auth is off: %d %s", r.status, r.body)
@@ -87,6 +88,7 @@ func TestLoginAndLogout(t *testing.T) {
 }
 
 func TestLoginIsLimited(t *testing.T) {
+	t.Parallel()
 	h := locked(t)
 	h.key = ""
 	var last reply
@@ -99,6 +101,7 @@ func TestLoginIsLimited(t *testing.T) {
 }
 
 func TestKeysOverHTTP(t *testing.T) {
+	t.Parallel()
 	h := locked(t)
 	sb := h.create(bandsox.CreateOptions{Name: "mine"})
 	made := h.do("POST", "/api/auth/keys", map[string]any{"name": "ci", "scopes": []string{"read", "sandbox:mine"},
@@ -141,6 +144,7 @@ func TestKeysOverHTTP(t *testing.T) {
 
 // TestQuota: of many creates at once as many succeed as there is room for.
 func TestQuota(t *testing.T) {
+	t.Parallel()
 	h := locked(t)
 	image := vmtest.Image(t)
 	little := h.as(auth.KeyOptions{Name: "little", Limits: auth.Limits{MaxSandboxes: 2}})
@@ -193,6 +197,7 @@ func TestQuota(t *testing.T) {
 
 // TestHostImages: who may not do everything reads no files of the host.
 func TestHostImages(t *testing.T) {
+	t.Parallel()
 	image := vmtest.Image(t)
 	create := func(h *house) reply { return h.do("POST", "/api/vms", map[string]any{"image": image}) }
 	if r := create(newHouseWith(t, auth.Options{})); r.status != 403 || r.field("code") != "denied" {

@@ -136,6 +136,7 @@ func TestSlowHeader(t *testing.T) {
 }
 
 func TestHugeHeader(t *testing.T) {
+	t.Parallel()
 	h := newHotel(t, server.Listen{}, auth.Options{})
 	c := h.dial()
 	sent := make(chan int64, 1)
@@ -155,6 +156,7 @@ func TestHugeHeader(t *testing.T) {
 
 // TestEndlessBody: a JSON route takes so much and no more.
 func TestEndlessBody(t *testing.T) {
+	t.Parallel()
 	h := newHotel(t, server.Listen{}, auth.Options{})
 	c := h.dial()
 	go func() {
@@ -175,6 +177,7 @@ func TestEndlessBody(t *testing.T) {
 // TestHalfClosed: who closes its side of the connection after asking, or before
 // it has, is no more than a client that left.
 func TestHalfClosed(t *testing.T) {
+	t.Parallel()
 	h := newHotel(t, server.Listen{}, auth.Options{})
 	for _, request := range []string{"", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		"POST /api/vms HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"} {
@@ -224,6 +227,7 @@ func TestManyConnections(t *testing.T) {
 
 // TestAllBusy: where every connection is being answered a further one is told so.
 func TestAllBusy(t *testing.T) {
+	t.Parallel()
 	h := newHotel(t, server.Listen{MaxConns: 4}, auth.Options{})
 	for range 2 { // as many as one address may have
 		c := h.dial()
@@ -240,6 +244,7 @@ func TestAllBusy(t *testing.T) {
 
 // TestTLS: the certificate is the one whose fingerprint is printed.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "tls.pem")
 	cert, err := auth.SelfSigned(t.Context(), file, []string{"localhost", "127.0.0.1", "*.sand.test"})
 	if err != nil {

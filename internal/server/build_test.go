@@ -126,6 +126,7 @@ func TestBuild(t *testing.T) {
 
 // TestBuildsAreForThoseWhoMayDoEverything: RUN is root on the server's host.
 func TestBuildsAreForThoseWhoMayDoEverything(t *testing.T) {
+	t.Parallel()
 	h := newHouseWith(t, auth.Options{Local: func(*http.Request) bool { return false }})
 	body, kind := form{files: map[string]string{"dockerfile": "FROM scratch"}}.encode(t)
 	ask := func() int { return h.do("POST", "/api/vms/from-dockerfile", body, "Content-Type", kind).status }

@@ -16,6 +16,7 @@ var update = flag.Bool("update", false, "write docs/openapi.json anew")
 
 // TestDocumentIsCommitted holds docs/openapi.json to what the server says.
 func TestDocumentIsCommitted(t *testing.T) {
+	t.Parallel()
 	s, err := server.New(server.Options{Auth: auth.Open(filepath.Join(t.TempDir(), "auth.json")), Version: "0"})
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +40,7 @@ func TestDocumentIsCommitted(t *testing.T) {
 }
 
 func TestDocumentIsServed(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	doc := h.do("GET", "/openapi.json", nil)
 	if doc.status != 200 || doc.field("openapi") != "3.1.0" {

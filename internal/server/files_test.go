@@ -17,6 +17,7 @@ import (
 )
 
 func TestFileHeadersAndRanges(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})
 	for name, content := range map[string]string{"/a.txt": "0123456789", "/evil.html": "<script>", "/e \"ü\n.bin": "x"} {
@@ -89,6 +90,7 @@ func TestFileHeadersAndRanges(t *testing.T) {
 // TestWriteFileReadsAnyJSON sends the fields in an order in which the content
 // has to be put aside, and every kind of escape.
 func TestWriteFileReadsAnyJSON(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})
 	long := strings.Repeat(`é\u00e9\ud83d\ude00"\\/`+"\u65e5", 40<<10)
@@ -140,6 +142,7 @@ func must(b []byte, err error) []byte {
 
 // TestUploadInAnyOrder sends the file before it is said where to.
 func TestUploadInAnyOrder(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})
 	big := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
@@ -179,7 +182,7 @@ func TestUploadInAnyOrder(t *testing.T) {
 func TestFilesAreNotHeldInMemory(t *testing.T) {
 	size, most := int64(192<<20), uint64(48<<20)
 	if testing.Short() {
-		size = 80 << 20
+		size, most = 32<<20, 16<<20
 	}
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})

@@ -6,6 +6,7 @@ import (
 )
 
 func TestWholeNumbers(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		`{"a":2.0,"b":[-3e2, 1.5,"4.0"],"c":7}`: `{"a":2,"b":[-300, 1.5,"4.0"],"c":7}`,
 		`{"p":"\udc80 1.0","n":1E1}`:            `{"p":"\udc80 1.0","n":10}`,
@@ -20,6 +21,7 @@ func TestWholeNumbers(t *testing.T) {
 
 // TestIntegralBody has 2.0 for a whole number, and 2.5 for none.
 func TestIntegralBody(t *testing.T) {
+	t.Parallel()
 	var body struct{ Mode uint32 }
 	if err := jsonFormat.Unmarshal([]byte(`{"mode":420.0}`), &body); err != nil || body.Mode != 420 {
 		t.Errorf("%+v %v", body, err)

@@ -14,6 +14,7 @@ import (
 
 // TestBrowsers: what another site's page may and may not have a browser do.
 func TestBrowsers(t *testing.T) {
+	t.Parallel()
 	h := newHotel(t, server.Listen{}, auth.Options{Origins: []string{"https://friend.test"}})
 	ask := func(method, path, body string, headers ...string) *http.Response {
 		t.Helper()
@@ -70,6 +71,7 @@ func TestBrowsers(t *testing.T) {
 // TestAudit: the log says who did what, the newest first, page by page, and goes
 // on where it ended.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	for round := range 2 {

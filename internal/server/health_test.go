@@ -21,6 +21,7 @@ import (
 // TestReady: a server whose directory is gone says so, and is well when it is
 // back.
 func TestReady(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	if r := h.do("GET", "/readyz", nil); r.status != 200 || r.field("status") != "ready" || r.field("driver") != "process" || r.field("driver_version") == "" {
 		t.Errorf("%d %s", r.status, r.body)
@@ -76,6 +77,7 @@ func TestReadyToCreate(t *testing.T) {
 
 // TestMetrics: what was done is counted, in the form that Prometheus reads.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{})
 	for range 3 {
@@ -134,6 +136,7 @@ func TestMetrics(t *testing.T) {
 // TestMetricsAreForHere: from this machine they take no key, from others and
 // through a proxy one that may read.
 func TestMetricsAreForHere(t *testing.T) {
+	t.Parallel()
 	for _, proxied := range []bool{false, true} {
 		h := newHouseWith(t, auth.Options{Secure: proxied})
 		if _, err := h.keys.Init(t.Context(), password); err != nil {
@@ -177,6 +180,7 @@ func TestMetricsAreForHere(t *testing.T) {
 // TestAuditRotates: a full log becomes the old one, ids go on, and what is asked
 // for comes from both.
 func TestAuditRotates(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	var full bytes.Buffer

@@ -32,6 +32,7 @@ func (l *lockedBuffer) String() string {
 // TestPanicsAreSeen: a handler that panics is in the log, where a client that
 // speaks no HTTP isn't.
 func TestPanicsAreSeen(t *testing.T) {
+	t.Parallel()
 	var said lockedBuffer
 	s := &Server{log: slog.New(slog.NewTextHandler(&said, nil)), root: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("by us") })}
 	s.closing, s.close = context.WithCancel(context.Background())

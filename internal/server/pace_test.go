@@ -49,6 +49,7 @@ func (b *trickle) Read(p []byte) (int, error) {
 // TestPaceEndsSlowBodies: a byte now and then is too little, however long it
 // goes on.
 func TestPaceEndsSlowBodies(t *testing.T) {
+	t.Parallel()
 	n, err := paced(t, 500*time.Millisecond, &trickle{pieces: 100, size: 1, pause: 50 * time.Millisecond}, nil)
 	if wire.CodeOf(err) != wire.Timeout || n >= 100 {
 		t.Errorf("%d bytes, %v", n, err)
@@ -58,6 +59,7 @@ func TestPaceEndsSlowBodies(t *testing.T) {
 // TestPaceBearsSteadyBodies: one that comes fast enough may take longer than
 // anyone is waited for.
 func TestPaceBearsSteadyBodies(t *testing.T) {
+	t.Parallel()
 	const most = 2 * time.Second
 	body := &trickle{pieces: 30, size: 8 << 10, pause: most / 20}
 	if n, err := paced(t, most, body, nil); err != nil || n != 30*8<<10 {
@@ -67,6 +69,7 @@ func TestPaceBearsSteadyBodies(t *testing.T) {
 
 // TestPaceIsTheClients: a body that nobody reads for a while isn't late.
 func TestPaceIsTheClients(t *testing.T) {
+	t.Parallel()
 	const most = 500 * time.Millisecond
 	if n, err := paced(t, most, &trickle{pieces: 4, size: 4 << 10}, func() { time.Sleep(2 * most) }); err != nil || n != 16<<10 {
 		t.Errorf("%d bytes, %v", n, err)

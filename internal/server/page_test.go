@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,6 +39,7 @@ import (
 // printed with what the page says. The addresses are the test's own; machines
 // are the process fake's, so that programs are this host's.
 func TestAPIPage(t *testing.T) {
+	t.Parallel()
 	for _, program := range []string{"bash", "curl", "python3", "tar"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip("needs " + program)
@@ -162,15 +164,19 @@ func serveImage(t *testing.T, ref string) string {
 	return srv.URL
 }
 
-// freePort is a port that nobody listens on.
+// freePort is a port that nobody listens on, and that the kernel gives to none
+// who asks it for any.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (p *pageRun) withKeys() {

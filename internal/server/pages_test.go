@@ -19,6 +19,7 @@ import (
 var pages = []string{"/", "/vm_details?id=x", "/terminal?id=x", "/markdown_viewer?vm_id=x&path=/a.md", "/login"}
 
 func TestPages(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	h.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	for _, path := range pages {
@@ -56,6 +57,7 @@ func TestPages(t *testing.T) {
 
 // TestPagesWithKeys: who isn't known is sent to log in, and comes back.
 func TestPagesWithKeys(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	h.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	made, err := h.keys.Init(t.Context(), "")

@@ -20,6 +20,7 @@ import (
 
 // TestExecOverHTTP is what the reference's route answers, and what ours does more.
 func TestExecOverHTTP(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})
 	type any2 = map[string]any
@@ -138,6 +139,7 @@ func sees(t *testing.T, c *websocket.Conn, want string) string {
 }
 
 func TestExecStream(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})
 	for first, want := range map[string]struct {
@@ -206,6 +208,7 @@ func TestExecStream(t *testing.T) {
 }
 
 func TestTerminal(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})
 	c := h.dial("/api/vms/ann/terminal?cols=70&rows=30")
@@ -283,6 +286,7 @@ func TestTerminal(t *testing.T) {
 }
 
 func TestSocketsNeedKeys(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	h.create(bandsox.CreateOptions{Name: "ann"})
 	made, err := h.keys.Init(t.Context(), "a password")
@@ -298,6 +302,7 @@ func TestSocketsNeedKeys(t *testing.T) {
 }
 
 func TestProcessOutput(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	h.create(bandsox.CreateOptions{Name: "ann"})
 	made := h.do("POST", "/api/vms/ann/processes", map[string]any{"command": `printf 'a\303'; sleep 0.05; printf '\274b'; read x; echo got $x; exit 2`, "stdin": true})

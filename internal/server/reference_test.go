@@ -48,6 +48,7 @@ type js = map[string]any
 // for a running sandbox, STOPPED for a stopped one. want's values are compared;
 // "*" takes any value that is there.
 func TestReference(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	image := vmtest.Image(t)
 	made := h.do("POST", "/api/vms", js{"image": image, "name": "ann", "metadata": js{"k": "v"}})

@@ -94,6 +94,7 @@ func (h *house) send(t *testing.T, r *http.Request) reply {
 }
 
 func TestProxyPassesRequestsOn(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		w.Header().Set("Trailer", "Sum")
@@ -126,6 +127,7 @@ func TestProxyPassesRequestsOn(t *testing.T) {
 
 // TestProxyStreams: the first event is there before there is a second.
 func TestProxyStreams(t *testing.T) {
+	t.Parallel()
 	next := make(chan bool)
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -159,6 +161,7 @@ func TestProxyStreams(t *testing.T) {
 }
 
 func TestProxyWebSocket(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"chat"}, InsecureSkipVerify: true})
 		if err != nil {
@@ -235,9 +238,9 @@ func peak() (stop func() uint64) {
 
 // TestProxyHoldsNothing: large bodies up and down at once.
 func TestProxyHoldsNothing(t *testing.T) {
-	size := int64(200 << 20)
+	size, held := int64(200<<20), uint64(64<<20)
 	if testing.Short() {
-		size = 80 << 20
+		size, held = 40<<20, 24<<20
 	}
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
@@ -259,7 +262,7 @@ func TestProxyHoldsNothing(t *testing.T) {
 		if n != size || err != nil || resp.StatusCode != 200 {
 			t.Errorf("%d: %d bytes of %d, %v", resp.StatusCode, n, size, err)
 		}
-		if most := stop(); most > 64<<20 {
+		if most := stop(); most > held {
 			t.Errorf("the heap had %d MiB for bodies of %d MiB", most>>20, size>>20)
 		}
 	})
@@ -267,6 +270,7 @@ func TestProxyHoldsNothing(t *testing.T) {
 
 // TestProxyClientLeaves: the guest's server sees it, up and down.
 func TestProxyClientLeaves(t *testing.T) {
+	t.Parallel()
 	type end struct{ err error }
 	ended := make(chan end, 1)
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -307,6 +311,7 @@ func TestProxyClientLeaves(t *testing.T) {
 }
 
 func TestProxyNothingListens(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -350,6 +355,7 @@ func TestProxyNothingListens(t *testing.T) {
 
 // TestProxyNonsense: a server that speaks no HTTP, and one that stops half-way.
 func TestProxyNonsense(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{})
 	for what, says := range map[string]string{"no HTTP": "SSH-2.0-x\r\n", "nothing": "", "endless headers": "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2<<20)} {
@@ -377,6 +383,7 @@ func TestProxyNonsense(t *testing.T) {
 
 // TestProxySandboxStops in the middle of an answer: it is broken off, not short.
 func TestProxySandboxStops(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "begun")
 		w.(http.Flusher).Flush()
@@ -415,6 +422,7 @@ func (g *guest) raw(t *testing.T, request string) string {
 // TestProxySmugglesNothing: the guest's server sees each request as we do, or
 // not at all, however its length is said.
 func TestProxySmugglesNothing(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var seen []string
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -455,6 +463,7 @@ func TestProxySmugglesNothing(t *testing.T) {
 // TestProxyKeepsOurs: keys, sessions and tickets never reach a guest, and
 // nothing of a guest's answer reaches beyond it.
 func TestProxyKeepsOurs(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		for _, c := range []string{"a=1; Domain=localhost; Path=/", "b=2; Path=/x", "bandsox_session=stolen; Path=/", "bandsox_guest=x", "c=3; HttpOnly"} {
@@ -525,6 +534,7 @@ func (h *house) enable(t *testing.T) (session string) {
 
 // TestProxyIsForThoseWhoMay: a key for one sandbox opens that one's servers only.
 func TestProxyIsForThoseWhoMay(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "guest") }))
 	other := g.create(bandsox.CreateOptions{})
 	g.enable(t)
@@ -555,6 +565,7 @@ func TestProxyIsForThoseWhoMay(t *testing.T) {
 
 // TestGuestHostTicket: a browser's way in, with keys on.
 func TestGuestHostTicket(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s %v", r.RequestURI, r.Header["Cookie"])
 	}))
@@ -620,6 +631,7 @@ func TestGuestHostTicket(t *testing.T) {
 // TestGuestHostIsNoneOfOurs: names of that shape never reach the API, and
 // others do.
 func TestGuestHostIsNoneOfOurs(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "guest "+r.Host+" "+r.URL.Path) }))
 	name := "web"
 	if err := g.sb.Update(t.Context(), bandsox.Update{Name: &name}); err != nil {
@@ -642,6 +654,7 @@ func TestGuestHostIsNoneOfOurs(t *testing.T) {
 }
 
 func TestProxyRedirects(t *testing.T) {
+	t.Parallel()
 	where := ""
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", where)
@@ -673,6 +686,7 @@ func TestProxyRedirects(t *testing.T) {
 
 // TestProxyContinue: a body is not sent before the guest's server wants it.
 func TestProxyContinue(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/no" {
 			w.WriteHeader(http.StatusForbidden)
@@ -693,6 +707,7 @@ func TestProxyContinue(t *testing.T) {
 
 // TestProxyEndsWithTheServer: what goes on without end ends when streams do.
 func TestProxyEndsWithTheServer(t *testing.T) {
+	t.Parallel()
 	left := make(chan bool, 1)
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := websocket.Accept(w, r, nil)

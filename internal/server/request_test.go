@@ -14,6 +14,7 @@ import (
 )
 
 func TestRequest(t *testing.T) {
+	t.Parallel()
 	elsewhere := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "elsewhere") }))
 	g := newGuest(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -103,6 +104,7 @@ func TestRequest(t *testing.T) {
 
 // TestDialSocket connects to a port as the client does, by hand.
 func TestDialSocket(t *testing.T) {
+	t.Parallel()
 	g := newGuest(t, http.NotFoundHandler())
 	port := listenRaw(t, func(c io.ReadWriteCloser) { io.Copy(c, c) })
 	at := func(port any) string { return fmt.Sprintf("%s/api/vms/%s/dial?port=%v", g.URL, g.sb.ID(), port) }

@@ -9,6 +9,7 @@ import (
 
 // TestLifeOverHTTP is a sandbox's life, request by request.
 func TestLifeOverHTTP(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	made := h.do("POST", "/api/vms", map[string]any{"image": vmtest.Image(t), "name": "ann", "metadata": map[string]any{"a": 1}, "env_vars": nil, "unheard": "of"})
 	if made.status != 200 || made.field("status") != "created" {
@@ -52,6 +53,7 @@ func TestLifeOverHTTP(t *testing.T) {
 }
 
 func TestListIsFilteredAndPaged(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	image := vmtest.Image(t)
 	for _, name := range []string{"one", "two", "three"} {

@@ -76,6 +76,7 @@ func (r *receiver) next(t *testing.T) bandsox.Event {
 }
 
 func TestWebhooksTellInOrderAndAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	quiet := slog.New(slog.DiscardHandler)
 	m, err := bandsox.Open(t.Context(), bandsox.Config{Storage: dir, Driver: "process", Log: quiet})
@@ -147,6 +148,7 @@ func TestWebhooksTellInOrderAndAgain(t *testing.T) {
 // TestWebhookUnderWay: an event that is being sent when the server ends is
 // waited for, and isn't sent again by the next.
 func TestWebhookUnderWay(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	quiet := slog.New(slog.DiscardHandler)
 	m, err := bandsox.Open(t.Context(), bandsox.Config{Storage: dir, Driver: "process", Log: quiet})
