@@ -61,7 +61,10 @@ func Run(t *testing.T, open func(t *testing.T) House) {
 		"Processes": processes, "Viewers": viewers, "Attaches": attaches, "Python": pythons,
 		"Events": events, "Images": images, "Cleanup": cleanup,
 	} {
-		t.Run(name, func(t *testing.T) { scenario(t, open(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each has a house of its own
+			scenario(t, open(t))
+		})
 	}
 }
 
