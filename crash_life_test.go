@@ -41,6 +41,7 @@ var lives = []struct {
 // TestKilledManager kills the manager at every step of every change: the next
 // one ends it or undoes it, the record is true, and the sandbox is of use.
 func TestKilledManager(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes too long for -short")
 	}
@@ -114,6 +115,7 @@ func afterKill(t *testing.T, m *Manager, want State, updated bool) {
 // TestUpgrade: the sandboxes of a manager that was killed run on, and the next
 // one runs programs in them.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	dir, image := t.TempDir(), testImage(t)
 	killDoing(t, "create to stay", "running", dir, image, "")
 	afterKill(t, newManager(t, dir), StateRunning, false)
@@ -173,6 +175,7 @@ func refusedFor(t *testing.T, err error, pid int) {
 // TestManyManagersOneDirectory: names and records stay whole when several
 // processes' managers write them at once; the reference lost updates.
 func TestManyManagersOneDirectory(t *testing.T) {
+	t.Parallel()
 	dir, image := t.TempDir(), testImage(t)
 	made := make(chan error)
 	const managers = 4

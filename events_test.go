@@ -27,6 +27,7 @@ func story(t *testing.T, m *Manager, after int64) (list []Event, told string) {
 }
 
 func TestEventsTellTheLifeOfASandbox(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	ctx := t.Context()
 	sb := create(t, m, CreateOptions{Name: "box"})
@@ -81,6 +82,7 @@ func TestEventsTellTheLifeOfASandbox(t *testing.T) {
 }
 
 func TestEventsSayWhyACreateFailed(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	if _, err := m.Create(t.Context(), CreateOptions{Image: "dir:" + filepath.Join(t.TempDir(), "none")}); err == nil {
 		t.Fatal("made from nothing")
@@ -130,6 +132,7 @@ func TestEventsAreFollowed(t *testing.T) {
 }
 
 func TestEventsFromNow(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	sb.note("before", nil)

@@ -38,6 +38,7 @@ func age(t *testing.T, sb *Sandbox, d time.Duration) {
 }
 
 func TestTimeToLive(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := newManager(t, dir)
 	sb := create(t, m, CreateOptions{TTL: time.Hour})

@@ -26,6 +26,7 @@ func filled(t *testing.T, files map[string]string) *Sandbox {
 }
 
 func TestLookAtFiles(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	sb := filled(t, map[string]string{"/w/b.py": "x = 1\n", "/w/a-b": "", "/w/a/c.py": "", "/w/.venv/lib.py": "", "/w/od\xffd\n": "?"})
 	list, err := sb.ReadDir(ctx, "w/")
@@ -90,6 +91,7 @@ func TestLookAtFiles(t *testing.T) {
 }
 
 func TestSearchFiles(t *testing.T) {
+	t.Parallel()
 	sb := filled(t, map[string]string{
 		"/w/a.go": "package a\n\nfunc Foo() int { return 12 }\nfunc bar() {}\n// T\u00c4SK task TASK \u212a\n", "/w/b.txt": "func Foo",
 	})
@@ -135,6 +137,7 @@ func TestSearchFiles(t *testing.T) {
 // TestRequired: whatever the guest is asked to look for must be in all that
 // the expression matches.
 func TestRequired(t *testing.T) {
+	t.Parallel()
 	for expr, want := range map[string]string{
 		`foo.*barbaz`: "barbaz", `foo|bar`: "", `(error: )\d+`: "error: ", `(?:ab)+c?`: "ab", `x*y`: "y", `x{0,3}`: "", `(?i)warning`: "warning/fold",
 		`(?i)task`: "ta/fold", `^a$`: "a", `\.go`: ".go", `(?i)ü-x`: "-x/fold", `[ab]c`: "c",
@@ -154,6 +157,7 @@ func TestRequired(t *testing.T) {
 }
 
 func TestChangeFiles(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	sb := filled(t, map[string]string{"/w/f": "one two one\n"})
 	n, err := sb.Replace(ctx, "/w/f", "one", "1", ReplaceOptions{})
@@ -200,6 +204,7 @@ func TestChangeFiles(t *testing.T) {
 }
 
 func TestWatchFiles(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	sb := filled(t, map[string]string{"/w/f": "x"})

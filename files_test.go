@@ -26,6 +26,7 @@ func counting(n int) []byte {
 }
 
 func TestFileReadAnywhere(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb, ctx := create(t, m, CreateOptions{}), t.Context()
 	data := counting(3 << 20)
@@ -85,6 +86,7 @@ func hexSum(b []byte) string {
 }
 
 func TestFileWriteByAndBy(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb, ctx := create(t, m, CreateOptions{}), t.Context()
 	read := func() string { b, _ := sb.ReadFile(ctx, "/d/f"); return string(b) }
@@ -118,6 +120,7 @@ func TestFileWriteByAndBy(t *testing.T) {
 }
 
 func TestUploadGoesOn(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb, ctx := create(t, m, CreateOptions{}), t.Context()
 	data := counting(5 << 20)
@@ -151,6 +154,7 @@ func TestUploadGoesOn(t *testing.T) {
 }
 
 func TestDownloadGoesOn(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb, ctx := create(t, m, CreateOptions{}), t.Context()
 	data := counting(5 << 20)

@@ -106,6 +106,7 @@ func nothingLeft(t *testing.T, dir string) {
 }
 
 func TestLifeOfASandbox(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := newManager(t, dir)
 	sb := create(t, m, CreateOptions{Name: "box", Env: map[string]string{"FROM_CREATE": "yes"}, Metadata: map[string]any{"k": "v"}})
@@ -242,6 +243,7 @@ type failingWriter struct{}
 func (failingWriter) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	ctx := t.Context()
@@ -275,6 +277,7 @@ type failingReader struct{}
 func (failingReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
 func TestAnotherManagerFindsTheMachine(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := newSharedManager(t, dir)
 	sb := create(t, m, CreateOptions{Name: "box"})
@@ -296,6 +299,7 @@ func TestAnotherManagerFindsTheMachine(t *testing.T) {
 }
 
 func TestMachineKilledWhileACommandStreams(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	killWhileStreaming(t, sb)

@@ -63,6 +63,7 @@ func output(t *testing.T, p *Process, o AttachOptions) (string, *Attachment, err
 // TestSessions is what the reference's start_session, send_session_input and
 // kill_session do, and what they can't: attach again, wait after the fact.
 func TestSessions(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
@@ -124,6 +125,7 @@ func TestSessions(t *testing.T) {
 
 // TestTwoViewersOfATerminal has both type and resize, and one leave.
 func TestTwoViewersOfATerminal(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
@@ -193,6 +195,7 @@ func TestTwoViewersOfATerminal(t *testing.T) {
 
 // TestLostOutputIsTold has a process write more than is kept while nobody views.
 func TestLostOutputIsTold(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	cmd := sb.Shell("seq 1 300000")
@@ -211,6 +214,7 @@ func TestLostOutputIsTold(t *testing.T) {
 }
 
 func TestAttachEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	cmd := sb.Command("sleep", "1000")

@@ -21,6 +21,7 @@ func pythonSandbox(t *testing.T) *Sandbox {
 }
 
 func TestPython(t *testing.T) {
+	t.Parallel()
 	sb := pythonSandbox(t)
 	ctx := t.Context()
 	var out, errs bytes.Buffer
@@ -53,6 +54,7 @@ func TestPython(t *testing.T) {
 }
 
 func TestPythonTracebacks(t *testing.T) {
+	t.Parallel()
 	sb := pythonSandbox(t)
 	for name, c := range map[string]struct{ code, want string }{
 		"raised":  {"def f():\n    return 1/0 # here\n\nf()\n", "Traceback (most recent call last):\n  File \"<python>\", line 4, in <module>\n    f()"},
@@ -74,6 +76,7 @@ func TestPythonTracebacks(t *testing.T) {
 
 // TestPythonOfAnyLength is longer than arguments may be, and than pipes are.
 func TestPythonOfAnyLength(t *testing.T) {
+	t.Parallel()
 	sb := pythonSandbox(t)
 	r := sb.PythonCapture(t.Context(), strings.Repeat("# a comment of many\n", 200_000)+"print('end')", PythonOptions{})
 	if !r.Success || r.Stdout != "end\n" {
@@ -96,6 +99,7 @@ func TestPythonTimeout(t *testing.T) {
 }
 
 func TestPythonThatCannotRun(t *testing.T) {
+	t.Parallel()
 	sb := pythonSandbox(t)
 	ctx := t.Context()
 	if err := sb.Python(ctx, "", PythonOptions{Packages: []string{"numpy"}}); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "network") {

@@ -14,6 +14,7 @@ import (
 // its machine, and holds it to the table: what is allowed is done and leads
 // where the table says, what is refused changes nothing.
 func TestTableAsModel(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	image := testImage(t)
 	few(t)

@@ -12,6 +12,7 @@ import (
 // TestTableIsWhole: each operation has its one row, and each row an answer for
 // each state.
 func TestTableIsWhole(t *testing.T) {
+	t.Parallel()
 	seen := map[operation]bool{}
 	for _, r := range table {
 		if seen[r.op] {
@@ -28,6 +29,7 @@ func TestTableIsWhole(t *testing.T) {
 
 // TestTableIsDocumented: what docs/ARCHITECTURE.md shows is the table.
 func TestTableIsDocumented(t *testing.T) {
+	t.Parallel()
 	var b strings.Builder
 	b.WriteString("| |")
 	for _, s := range states {
@@ -53,6 +55,7 @@ func TestTableIsDocumented(t *testing.T) {
 // TestRefusedTransitions does to a sandbox in each state what the table
 // refuses there: a conflict that names the state and what leads on.
 func TestRefusedTransitions(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	ctx := t.Context()
@@ -103,6 +106,7 @@ func TestRefusedTransitions(t *testing.T) {
 // TestStoppedStaysStopped is what the reference got wrong: a second stop's
 // answer depended on who asked, and an exec in a stopped sandbox hung.
 func TestStoppedStaysStopped(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	one, two := newSharedManager(t, dir), newSharedManager(t, dir)
 	sb := create(t, one, CreateOptions{Name: "box"})

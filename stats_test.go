@@ -14,6 +14,7 @@ import (
 )
 
 func TestStats(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{Name: "box"})
 	ctx := t.Context()
@@ -46,6 +47,7 @@ func TestStats(t *testing.T) {
 
 // TestStatsOfOneThatHangs has only the host's figures, after a while.
 func TestStatsOfOneThatHangs(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("waits for a guest that says nothing")
 	}
@@ -65,6 +67,7 @@ func TestStatsOfOneThatHangs(t *testing.T) {
 }
 
 func TestCPUPercent(t *testing.T) {
+	t.Parallel()
 	sb := &Sandbox{}
 	start, h := time.Now(), vm.Handle{PID: 1}
 	for i, c := range []struct {
@@ -90,6 +93,7 @@ func TestCPUPercent(t *testing.T) {
 
 // TestGuestsFiguresAreBounded: a guest may say anything.
 func TestGuestsFiguresAreBounded(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int64{math.MaxInt64, math.MinInt64, -1} {
 		s := Stats{MemLimit: 100, DiskTotal: 1000}
 		s.guest(wire.Stats{MemTotal: n, MemAvailable: -n, MemCached: n, DiskTotal: n, DiskFree: -n, Tasks: int(n), Processes: int(n), LoadAverage: float64(n)})
@@ -101,6 +105,7 @@ func TestGuestsFiguresAreBounded(t *testing.T) {
 }
 
 func TestAdmission(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := newManager(t, dir)
 	image := testImage(t)
@@ -146,6 +151,7 @@ func TestAdmission(t *testing.T) {
 }
 
 func TestGrowingADisk(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{DiskSizeMiB: 128})
 	ctx := t.Context()

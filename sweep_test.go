@@ -14,6 +14,7 @@ import (
 // TestCleanupOfWhatNothingUses: old kernels, initial file systems and builds
 // go, those in use or under way stay, and a dry run only tells.
 func TestCleanupOfWhatNothingUses(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	m.builds = t.TempDir()
 	current, used, old := strings.Repeat("a", 12), strings.Repeat("b", 12), strings.Repeat("c", 12)
@@ -87,6 +88,7 @@ func TestCleanupOfWhatNothingUses(t *testing.T) {
 // TestBasesLeaveNothing: not a build that fails, nor the removal of one that did
 // not, nor the sweep of what a kill left; a base in use or in the making stays.
 func TestBasesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	dir, ref := t.TempDir(), testImage(t)
 	small, err := openFakeWith(t.Context(), Config{Storage: dir, Images: ImageSources{MaxBytes: 1}})
 	if err != nil {
@@ -150,6 +152,7 @@ func TestBasesLeaveNothing(t *testing.T) {
 
 // TestCleanupLeavesALinkedKernelsDirectory: what it leads to is somebody else's.
 func TestCleanupLeavesALinkedKernelsDirectory(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	theirs := t.TempDir()
 	old := filepath.Join(theirs, strings.Repeat("c", 12))

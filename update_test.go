@@ -9,6 +9,7 @@ import (
 )
 
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{Name: "one", Metadata: map[string]any{"a": 1.0, "b": map[string]any{"c": "x", "d": "y"}},
 		Labels: map[string]string{"team": "red"}, Env: map[string]string{"K": "1"}})
@@ -73,6 +74,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestListFilters(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	image := testImage(t)
 	ids := map[string]string{}
@@ -176,6 +178,7 @@ func TestListPages(t *testing.T) {
 // TestUpdateOfARunningGuest: what is started after an update has the new
 // variables and lacks those that are gone, and the guest has its new name.
 func TestUpdateOfARunningGuest(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{Name: "one", Env: map[string]string{"A": "1", "B": "1"}})
 	ctx := t.Context()

@@ -27,6 +27,7 @@ func machines(t *testing.T, m *Manager) int {
 // TestFilesOfStopped looks at a stopped sandbox's files, and starts and deletes
 // it while somebody may still be looking.
 func TestFilesOfStopped(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	ctx := t.Context()
@@ -73,6 +74,7 @@ func TestFilesOfStopped(t *testing.T) {
 
 // TestViewOfTheDead sweeps a view whose manager was killed.
 func TestViewOfTheDead(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	dead := filepath.Join(m.store.ScratchDirs(), store.Owner{PID: 1 << 30, StartTime: 1}.String())
 	dir := filepath.Join(dead, "view-1", "machine")

@@ -184,6 +184,7 @@ func TestEndsAfterABrokenSession(t *testing.T) {
 // TestMadeUpPrograms: a guest can't fill the events with what it makes up, nor
 // tell of an end twice.
 func TestMadeUpPrograms(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	id := detached(t, sb, "exec sleep 1000")
