@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// pipeMiB is what goes through the pipes.
-const pipeMiB = 200
+// tarMiB is what is unpacked in a guest, echoMiB what goes there and back: many
+// times what all the buffers on the way hold.
+const tarMiB, echoMiB = 200, 64
 
 // noise is so many bytes that don't repeat: what is lost, doubled or swapped shows.
 func noise(seed byte, n int64) io.Reader {
@@ -37,16 +38,16 @@ func (c *counter) String() string { return fmt.Sprintf("%d bytes, sha256 %x", c.
 
 func newCounter() *counter { return &counter{Hash: sha256.New()} }
 
-// TestPipeKeepsEveryByte sends 200 MiB through a guest's cat.
+// TestPipeKeepsEveryByte sends noise through a guest's cat.
 func TestPipeKeepsEveryByte(t *testing.T) {
 	l := newLab(t)
 	sent, got := newCounter(), newCounter()
 	r := &running{Cmd: l.command("run", "-i", l.image, "cat")}
-	r.Stdin = io.TeeReader(noise(1, pipeMiB<<20), sent)
+	r.Stdin = io.TeeReader(noise(1, echoMiB<<20), sent)
 	r.Stdout, r.Stderr = got, &r.err
 	r.begin(t)
 	r.ends(t, 10*time.Minute, 0)
-	if sent.n != pipeMiB<<20 || sent.String() != got.String() {
+	if sent.n != echoMiB<<20 || sent.String() != got.String() {
 		t.Errorf("sent %v, got %v", sent, got)
 	}
 	l.nothingLeft(t)
@@ -64,7 +65,7 @@ func TestTarThroughPipe(t *testing.T) {
 		tw := tar.NewWriter(w)
 		err := func() error {
 			for i := range files {
-				h := &tar.Header{Name: fmt.Sprintf("file%d", i), Mode: 0o644, Size: pipeMiB << 20 / files}
+				h := &tar.Header{Name: fmt.Sprintf("file%d", i), Mode: 0o644, Size: tarMiB << 20 / files}
 				if err := tw.WriteHeader(h); err != nil {
 					return err
 				}
