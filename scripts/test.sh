@@ -7,6 +7,12 @@ if ! command -v gcc >/dev/null; then
 	race=
 	echo "test: no gcc, so without the race detector"
 fi
+# What a killed run leaves goes at the end, too. An ordinary user may look in,
+# as into /tmp: a test is one. The name is short, as a socket's path has to be.
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/bsx-XXXXXX")
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+chmod 755 "$TMPDIR"
 # The longest first, or one of them runs alone at the end.
 long=(./cmd/bandsox . ./internal/server ./internal/kernel)
 [ "$*" = ./... ] || long=()
