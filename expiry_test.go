@@ -167,7 +167,7 @@ func TestWait(t *testing.T) {
 	if err := sb.Wait(t.Context(), "asleep"); !errors.Is(err, ErrInvalid) {
 		t.Errorf("an unknown state: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if err := sb.Wait(ctx, StateStopped); !errors.Is(err, ErrTimeout) || !strings.Contains(err.Error(), "running") {
 		t.Errorf("in vain: %v", err)
