@@ -96,5 +96,8 @@ func (l *FileLock) Unlock() error {
 	if l == nil {
 		return nil
 	}
+	// Closing isn't enough: a process that is being started has a copy of the
+	// file until it runs its program.
+	_ = unix.Flock(int(l.f.Fd()), unix.LOCK_UN)
 	return l.f.Close()
 }

@@ -213,6 +213,30 @@ func TestLockOfRemovedFile(t *testing.T) {
 	wg.Wait()
 }
 
+// A lock that was given up is free at once, even while processes are started:
+// each has the open file of it for a moment.
+func TestLockWhileProcessesStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var wg sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	defer wg.Wait()
+	defer stop()
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_ = exec.Command("true").Run()
+			}
+		})
+	}
+	for range 500 {
+		l, err := TryLock(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Unlock()
+	}
+}
+
 func TestOwner(t *testing.T) {
 	self := Self()
 	if !self.Alive() {
