@@ -99,5 +99,6 @@ func (l *FileLock) Unlock() error {
 	// Closing isn't enough: a process that is being started has a copy of the
 	// file until it runs its program.
 	_ = unix.Flock(int(l.f.Fd()), unix.LOCK_UN)
+	_ = unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 	return l.f.Close()
 }

@@ -217,6 +217,10 @@ func TestLockOfRemovedFile(t *testing.T) {
 // each has the open file of it for a moment.
 func TestLockWhileProcessesStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
+	digest := "sha256:" + strings.Repeat("a", 64)
+	if err := os.MkdirAll(filepath.Dir(Layout(filepath.Dir(path)).BasesLock()), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
 	defer wg.Wait()
@@ -231,6 +235,10 @@ func TestLockWhileProcessesStart(t *testing.T) {
 	for range 500 {
 		l, err := TryLock(path)
 		if err != nil {
+			t.Fatal(err)
+		}
+		l.Unlock()
+		if l, err = Layout(filepath.Dir(path)).TryLockBase(digest); err != nil {
 			t.Fatal(err)
 		}
 		l.Unlock()
