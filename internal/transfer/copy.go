@@ -178,7 +178,12 @@ func (s *Side) download(ctx context.Context, path, local string, o Options) (t R
 	if err != nil {
 		return t, err
 	}
-	defer f.Close()
+	defer func() {
+		// A process that is being started has a copy of the file, and of its
+		// lock, which closing doesn't take away.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		f.Close()
+	}()
 	keep := false
 	defer func() {
 		if err != nil && !keep {
