@@ -42,11 +42,12 @@ func (sb *Sandbox) ask(ctx context.Context, op string, in api.Exec) (*answer, er
 		resp.Body.Close()
 		err = wire.Errorf(wire.Unavailable, "the server doesn't answer in frames: it is older than this client")
 	}
-	if !stop() || err != nil {
+	if !stop() && err == nil {
+		resp.Body.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		cancel()
-		if err == nil {
-			resp.Body.Close()
-		}
 		return nil, failure(op, sb.id, ctxOr(ctx, err))
 	}
 	return &answer{sb: sb, op: op, body: resp.Body, r: bufio.NewReader(resp.Body), cancel: cancel}, nil
