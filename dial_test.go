@@ -11,7 +11,6 @@ import (
 
 // TestDial to a server of this machine, whose loopback is the fake guest's.
 func TestDial(t *testing.T) {
-	t.Parallel()
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -182,7 +182,7 @@ func TestUploadInAnyOrder(t *testing.T) {
 func TestFilesAreNotHeldInMemory(t *testing.T) {
 	size, most := int64(192<<20), uint64(48<<20)
 	if testing.Short() {
-		size, most = 32<<20, 16<<20
+		size, most = 48<<20, 32<<20
 	}
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})

@@ -132,7 +132,7 @@ func newPageRun(t *testing.T) *pageRun {
 	})
 	p.programs()
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(h.URL, "http://"))
-	p.replacer = strings.NewReplacer(":8000", ":"+port, "127.0.0.1:9000", strings.TrimPrefix(hook.URL, "http://"), "8080", freePort(t))
+	p.replacer = strings.NewReplacer(":8000", ":"+port, "127.0.0.1:9000", strings.TrimPrefix(hook.URL, "http://"), "8080", strconv.Itoa(freePort(t)))
 	return p
 }
 
@@ -166,17 +166,17 @@ func serveImage(t *testing.T, ref string) string {
 
 // freePort is a port that nobody listens on, and that the kernel gives to none
 // who asks it for any.
-func freePort(t *testing.T) string {
+func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		port := strconv.Itoa(10000 + rand.IntN(20000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+		port := 10000 + rand.IntN(20000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
 			return port
 		}
 	}
 	t.Fatal("no port is free")
-	return ""
+	return 0
 }
 
 func (p *pageRun) withKeys() {

@@ -312,13 +312,8 @@ func TestProxyClientLeaves(t *testing.T) {
 
 func TestProxyNothingListens(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	h := newHouse(t)
-	g := &guest{h, h.create(bandsox.CreateOptions{}), l.Addr().(*net.TCPAddr).Port}
-	l.Close()
+	g := &guest{h, h.create(bandsox.CreateOptions{}), freePort(t)}
 	g.ways(t, func(t *testing.T, to func(string, string, io.Reader) *http.Request) {
 		got := g.send(t, to("GET", "/", nil))
 		if got.status != 502 || got.field("code") != "unavailable" || !strings.Contains(fmt.Sprint(got.field("detail")), "nothing listens") || got.field("hint") == nil {
