@@ -59,7 +59,8 @@ type (
 )
 
 func (environment) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeArray, Items: aString}, {Type: huma.TypeObject, AdditionalProperties: aString}},
+	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} } // huma writes in it, for each server
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeArray, Items: text()}, {Type: huma.TypeObject, AdditionalProperties: text()}},
 		Description: "KEY=value each, or an object"}
 }
 
