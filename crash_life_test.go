@@ -33,6 +33,15 @@ var lives = []struct {
 	{StatePaused, "stop", "stop-machine", StateStopped},
 	{StateRunning, "update", "update", StateRunning},
 	{StateRunning, "update", "updated", StateRunning},
+	{StateRunning, "snapshot", "save", StateRunning},
+	{StateRunning, "snapshot", "snapshot", StateRunning},
+	{StateRunning, "snapshot", "snapshot-published", StateRunning},
+	{StatePaused, "snapshot", "save", StatePaused},
+	{StateRunning, "fork", "save", StateRunning},
+	{StateRunning, "fork", "snapshot-published", StateRunning},
+	{StateRunning, "fork", "record", StateRunning},
+	{StateRunning, "fork", "machine", StateRunning},
+	{StateRunning, "fork", "boot", StateRunning},
 	{StateRunning, "delete", "deleted", StateDeleted},
 	{StateRunning, "delete", "deleted-machine", StateDeleted},
 	{StateStopped, "delete", "deleted", StateDeleted},
@@ -64,7 +73,15 @@ func TestKilledManager(t *testing.T) {
 				t.Fatal(err)
 			}
 			killDoing(t, c.do, c.at, dir, image, "")
-			afterKill(t, newManager(t, dir), c.is, c.at == "updated")
+			next := newManager(t, dir)
+			afterKill(t, next, c.is, c.at == "updated")
+			shots := 0
+			if c.do == "snapshot" && c.at == "snapshot-published" {
+				shots = 1 // a snapshot is there whole or not at all
+			}
+			if list, err := next.Snapshots(t.Context(), SnapshotListOptions{All: true}); err != nil || len(list) != shots {
+				t.Errorf("snapshots: %+v %v, want %d", list, err, shots)
+			}
 		})
 	}
 }

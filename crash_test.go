@@ -3,6 +3,7 @@ package bandsox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -105,6 +106,15 @@ func sbDo(ctx context.Context, sb *Sandbox, do string) error {
 		return sb.Update(ctx, Update{Metadata: map[string]any{"is": "new"}})
 	case "delete":
 		return sb.Delete(ctx)
+	case "snapshot":
+		_, err := sb.Snapshot(ctx, SnapshotOptions{Name: "shot"})
+		return err
+	case "fork":
+		children, err := sb.Fork(ctx, 1, ForkOptions{})
+		for _, child := range children {
+			err = errors.Join(err, child.Delete(ctx))
+		}
+		return err
 	case "leave":
 		cmd := sb.Shell("exit 5")
 		cmd.Detach = true
@@ -121,7 +131,7 @@ func openAny(ctx context.Context, dir, agent string) (*Manager, error) {
 	if agent == "" {
 		return openFake(ctx, dir)
 	}
-	return Open(ctx, Config{Storage: dir, Agent: agent, Log: discardLog()})
+	return Open(ctx, Config{Storage: dir, Agent: agent, Log: discardLog(), NoTemplates: true})
 }
 
 // killCreator has another process create a sandbox and kills it at a step.

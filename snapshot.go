@@ -155,6 +155,7 @@ func (sb *Sandbox) saveInto(ctx context.Context, s *Snapshot) error {
 	}
 	s.info.CreatedAt = Epoch{time.Now().Round(time.Microsecond)}
 	s.info.Machine, err = machine.Save(ctx, vm.SaveOptions{Dir: s.dir, Meanwhile: func(ctx context.Context) error {
+		step("save")
 		return disk.Copy(ctx, filepath.Join(s.dir, store.SnapshotDisk), sb.m.store.Disk(sb.id))
 	}})
 	s.info.Pause = time.Since(s.info.CreatedAt.Time)

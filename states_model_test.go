@@ -62,12 +62,6 @@ func doOp(t *testing.T, sb *Sandbox, op operation) error {
 			err = s.Delete(t.Context())
 		}
 		return err
-	case opFork:
-		children, err := sb.Fork(t.Context(), 1, ForkOptions{})
-		for _, child := range children {
-			err = errors.Join(err, child.Delete(t.Context()))
-		}
-		return err
 	case opLook:
 		_, err := sb.Processes(t.Context())
 		return err

@@ -17,7 +17,7 @@ func open(ctx context.Context, storage string) (*bandsox.Manager, error) {
 	if _, err := bandsox.Init(ctx, bandsox.InitOptions{Storage: storage}); err != nil {
 		return nil, err
 	}
-	return bandsox.Open(ctx, bandsox.Config{Storage: storage, Shared: true, Log: slog.New(slog.DiscardHandler)})
+	return bandsox.Open(ctx, bandsox.Config{Storage: storage, Shared: true, NoTemplates: true, Log: slog.New(slog.DiscardHandler)})
 }
 
 func codeOf(err error) bandsox.Code {

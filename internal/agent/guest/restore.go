@@ -1,8 +1,6 @@
 package guest
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,12 +91,7 @@ func (s *service) restored() {
 // renewBootID covers the kernel's with another, in a file system of its own that
 // no program can reach otherwise.
 func renewBootID() error {
-	id := make([]byte, 16)
-	rand.Read(id)
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a random UUID
-	h := hex.EncodeToString(id)
-	text := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:] + "\n"
-
+	id := readKernel("/proc/sys/kernel/random/uuid") // another one at each look
 	const dir = "/dev/.boot-id"
 	if err := (mountPoint{"tmpfs", dir, "tmpfs", unix.MS_NOEXEC | unix.MS_NODEV | unix.MS_NOSUID, "mode=0755,size=4k"}).mount(); err != nil {
 		return err
@@ -107,7 +100,7 @@ func renewBootID() error {
 		unix.Unmount(dir, unix.MNT_DETACH)
 		unix.Rmdir(dir)
 	}()
-	if err := os.WriteFile(dir+"/id", []byte(text), 0o444); err != nil {
+	if err := os.WriteFile(dir+"/id", id, 0o444); err != nil {
 		return cause(err)
 	}
 	for unix.Unmount(bootIDPath, unix.MNT_DETACH) == nil { // an earlier restore's
