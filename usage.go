@@ -16,8 +16,10 @@ import (
 type DiskUsage struct {
 	Images    Space `json:"images"`    // their bases
 	Sandboxes Space `json:"sandboxes"` // their disks, with what their machines log
-	Kernels   Space `json:"kernels"`   // and the initial file systems that go with them
-	Other     Space `json:"other"`     // records, logs, what is being made
+	Snapshots Space `json:"snapshots"` // with those of forks; active: machines share their memory
+	Templates Space `json:"templates"`
+	Kernels   Space `json:"kernels"` // and the initial file systems that go with them
+	Other     Space `json:"other"`   // records, logs, what is being made
 	Total     Space `json:"total"`
 	FreeBytes int64 `json:"free_bytes"` // that can still be written there
 
@@ -56,8 +58,12 @@ func (m *Manager) usage(ctx context.Context) (u DiskUsage, err error) {
 	if err != nil {
 		return u, err
 	}
+	kept, err := m.snapshotUsage(ctx, &u)
+	if err != nil {
+		return u, err
+	}
 	for _, img := range images {
-		u.Images.add(img.BaseBytes, img.AllocatedBytes, len(img.UsedBy) > 0)
+		u.Images.add(img.BaseBytes, img.AllocatedBytes, len(img.UsedBy) > 0 || kept[img.Digest])
 	}
 	list, err := m.List(ctx, ListOptions{})
 	if err != nil {
@@ -90,7 +96,7 @@ func (m *Manager) usage(ctx context.Context) (u DiskUsage, err error) {
 		return u, err
 	}
 	u.Other = Space{Bytes: u.Total.Bytes, AllocatedBytes: u.Total.AllocatedBytes}
-	for _, s := range []Space{u.Images, u.Sandboxes, u.Kernels} {
+	for _, s := range []Space{u.Images, u.Sandboxes, u.Snapshots, u.Templates, u.Kernels} {
 		u.Total.Count += s.Count
 		u.Total.Active += s.Active
 		u.Total.ReclaimableBytes += s.ReclaimableBytes
@@ -99,6 +105,34 @@ func (m *Manager) usage(ctx context.Context) (u DiskUsage, err error) {
 	}
 	u.FreeBytes, err = disk.Free(m.store.Dir())
 	return u, err
+}
+
+// snapshotUsage adds snapshots and templates, and returns the images that
+// snapshots need.
+func (m *Manager) snapshotUsage(ctx context.Context, u *DiskUsage) (kept map[string]bool, err error) {
+	list, err := m.snapshots(true)
+	if err != nil {
+		return nil, err
+	}
+	kept = map[string]bool{}
+	for _, s := range list {
+		users, err := s.users(ctx)
+		if err != nil {
+			return nil, err
+		}
+		bytes, allocated, err := treeUsage(ctx, s.dir)
+		if err != nil {
+			return nil, err
+		}
+		to := &u.Snapshots
+		if s.info.Purpose == PurposeTemplate {
+			to = &u.Templates
+		} else {
+			kept[s.info.Digest] = true
+		}
+		to.add(bytes, allocated, len(users) > 0)
+	}
+	return kept, nil
 }
 
 func (s *Space) add(bytes, allocated int64, active bool) {

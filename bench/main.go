@@ -34,7 +34,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each thing is measured")
 	out := flag.String("json", "bench/result.json", "where the figures go as JSON")
 	bin := flag.String("bandsox", "bin/bandsox", "the program that is compared with docker's")
-	only := flag.String("only", "", "measure one part alone: base, create, exec, files, http, scale or docker")
+	only := flag.String("only", "", "measure one part alone: base, create, exec, files, http, copies, scale or docker")
 	size := flag.Int64("size", bigMiB, "MiB of the big file; two guests and the disk hold two and more of it")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
@@ -126,9 +126,15 @@ func bench(ctx context.Context, rounds int, size int64, out, bin, only string) (
 			return err
 		}
 	}
+	if wanted("copies") {
+		say("snapshots, forks and templates")
+		if err := benchCopies(ctx, r, in, filepath.Join(storage, "kernels"), min(rounds, 3)); err != nil {
+			return err
+		}
+	}
 	if d != nil {
 		say("docker")
-		if err := benchDocker(ctx, r, m, in, d, bin, storage, rounds); err != nil {
+		if err := benchDocker(ctx, r, in, d, bin, filepath.Join(storage, "kernels"), rounds); err != nil {
 			return err
 		}
 	}

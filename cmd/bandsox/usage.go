@@ -48,7 +48,7 @@ func printUsage(u bandsox.DiskUsage) error {
 	for _, r := range []struct {
 		name string
 		bandsox.Space
-	}{{"Images", u.Images}, {"Sandboxes", u.Sandboxes}, {"Kernels", u.Kernels}} {
+	}{{"Images", u.Images}, {"Sandboxes", u.Sandboxes}, {"Snapshots", u.Snapshots}, {"Templates", u.Templates}, {"Kernels", u.Kernels}} {
 		t.row(r.name, fmt.Sprint(r.Count), fmt.Sprint(r.Active), bytesText(r.Bytes), bytesText(r.AllocatedBytes), bytesText(r.ReclaimableBytes))
 	}
 	t.row("Other", "", "", bytesText(u.Other.Bytes), bytesText(u.Other.AllocatedBytes), "")
