@@ -33,7 +33,8 @@ type CreateVM struct {
 	MemMiB      int                `json:"mem_mib,omitempty" default:"128"`
 	DiskSizeMiB int                `json:"disk_size_mib,omitempty" default:"4096" doc:"The most it can hold, not what it takes"`
 	Networking  *bool              `json:"enable_networking,omitempty" default:"true"`
-	Rebuild     bool               `json:"force_rebuild,omitempty" doc:"Look for a newer image of this name"`
+	Rebuild     bool               `json:"force_rebuild,omitempty" doc:"Look for a newer image of this name, boot it, and make its template anew"`
+	Template    *bool              `json:"template,omitempty" default:"true" doc:"Go on from a machine that was saved when it had just booted, where there is one; false: boot, and save none"`
 	Pull        bandsox.PullPolicy `json:"pull,omitempty" enum:"missing,always,never" default:"missing"`
 	Env         map[string]string  `json:"env_vars,omitempty" doc:"Of every program in it, over the image's"`
 	Metadata    map[string]any     `json:"metadata,omitempty" doc:"Your own"`
@@ -48,7 +49,8 @@ type CreateVM struct {
 func (c CreateVM) Options() bandsox.CreateOptions {
 	o := bandsox.CreateOptions{Image: c.Image, Name: c.Name, VCPU: c.VCPU, MemMiB: c.MemMiB, DiskSizeMiB: c.DiskSizeMiB,
 		Env: c.Env, Metadata: c.Metadata, Labels: c.Labels, Pull: c.Pull, AutoRemove: c.AutoRemove,
-		TTL: c.TTL.Duration(), IdleTimeout: c.IdleTimeout.Duration(), IdleAction: c.IdleAction}
+		TTL: c.TTL.Duration(), IdleTimeout: c.IdleTimeout.Duration(), IdleAction: c.IdleAction,
+		NoTemplate: c.Template != nil && !*c.Template, RebuildTemplate: c.Rebuild}
 	if c.Rebuild && o.Pull == "" {
 		o.Pull = bandsox.PullAlways
 	}
@@ -57,9 +59,16 @@ func (c CreateVM) Options() bandsox.CreateOptions {
 
 // NewCreateVM is how a client asks for what o says.
 func NewCreateVM(o bandsox.CreateOptions) CreateVM {
-	return CreateVM{Image: o.Image, Name: o.Name, VCPU: o.VCPU, MemMiB: o.MemMiB, DiskSizeMiB: o.DiskSizeMiB,
+	c := CreateVM{Image: o.Image, Name: o.Name, VCPU: o.VCPU, MemMiB: o.MemMiB, DiskSizeMiB: o.DiskSizeMiB,
 		Env: o.Env, Metadata: o.Metadata, Labels: o.Labels, Pull: o.Pull, AutoRemove: o.AutoRemove,
-		TTL: SecondsOf(o.TTL), IdleTimeout: SecondsOf(o.IdleTimeout), IdleAction: o.IdleAction}
+		TTL: SecondsOf(o.TTL), IdleTimeout: SecondsOf(o.IdleTimeout), IdleAction: o.IdleAction, Rebuild: o.RebuildTemplate}
+	if o.NoTemplate {
+		c.Template = new(bool)
+	}
+	if c.Rebuild && c.Pull == "" {
+		c.Pull = bandsox.PullMissing // a template is no reason to look for another image
+	}
+	return c
 }
 
 // UpdateVM changes what is given; the rest stays.

@@ -77,6 +77,9 @@ func compatible(e *api.Error, rt *route) {
 	if strings.HasPrefix(rt.path, "/api/vms/{id}") && e.Code == wire.NotFound && e.Op == "get" {
 		e.Message, e.Detail = e.Detail.Text, api.Detail{Text: "VM not found"}
 	}
+	if strings.HasPrefix(rt.path, "/api/snapshots/{sid}") && e.Code == wire.NotFound && e.Op == "snapshot" {
+		e.Message, e.Detail = e.Detail.Text, api.Detail{Text: "Snapshot not found"}
+	}
 }
 
 // writeError answers with err.

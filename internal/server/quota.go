@@ -51,13 +51,12 @@ func (q *quotas) use(ctx context.Context, m *bandsox.Manager, owner string) (aut
 	return sum, nil
 }
 
-// reserve promises what o takes to its owner, if there is room for it. The
-// returned func is told the sandbox that was made, or that none was.
-func (q *quotas) reserve(ctx context.Context, m *bandsox.Manager, limits auth.Limits, o bandsox.CreateOptions) (func(*bandsox.Sandbox), error) {
-	more := auth.Usage{Sandboxes: 1, VCPU: cmp.Or(o.VCPU, bandsox.DefaultVCPU), MemMiB: cmp.Or(o.MemMiB, bandsox.DefaultMemMiB)}
+// reserve promises more to an owner, if there is room for it. The returned func is
+// told the sandboxes that were made, if any.
+func (q *quotas) reserve(ctx context.Context, m *bandsox.Manager, owner string, limits auth.Limits, more auth.Usage) (func([]*bandsox.Sandbox), error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	have, err := q.use(ctx, m, o.Owner)
+	have, err := q.use(ctx, m, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -67,15 +66,15 @@ func (q *quotas) reserve(ctx context.Context, m *bandsox.Manager, limits auth.Li
 	if q.promised == nil {
 		q.promised = map[string]auth.Usage{}
 	}
-	q.promised[o.Owner] = add(q.promised[o.Owner], more)
-	return func(sb *bandsox.Sandbox) {
+	q.promised[owner] = add(q.promised[owner], more)
+	return func(made []*bandsox.Sandbox) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		left := add(q.promised[o.Owner], auth.Usage{Sandboxes: -1, VCPU: -more.VCPU, MemMiB: -more.MemMiB})
-		if q.promised[o.Owner] = left; left == (auth.Usage{}) {
-			delete(q.promised, o.Owner)
+		left := add(q.promised[owner], auth.Usage{Sandboxes: -more.Sandboxes, VCPU: -more.VCPU, MemMiB: -more.MemMiB})
+		if q.promised[owner] = left; left == (auth.Usage{}) {
+			delete(q.promised, owner)
 		}
-		if sb != nil {
+		for _, sb := range made {
 			q.made[sb.ID()] = true
 		}
 	}, nil
@@ -85,23 +84,41 @@ func add(a, b auth.Usage) auth.Usage {
 	return auth.Usage{Sandboxes: a.Sandboxes + b.Sandboxes, VCPU: a.VCPU + b.VCPU, MemMiB: a.MemMiB + b.MemMiB}
 }
 
-// make makes a sandbox for the caller of a request, if they may have it.
-func (s *Server) make(ctx context.Context, o bandsox.CreateOptions) (sb *bandsox.Sandbox, err error) {
-	if err := allowImage(ctx, o.Image); err != nil {
-		return nil, err
-	}
+// within makes n sandboxes of a size for the caller of a request, if they may have
+// them. make is given whom they are to belong to.
+func (s *Server) within(ctx context.Context, n, vcpu, memMiB int, make func(owner string) ([]*bandsox.Sandbox, error)) (made []*bandsox.Sandbox, err error) {
 	who := auth.From(ctx)
-	if o.Owner = who.ID; o.Owner != "" {
-		done, err := s.quotas.reserve(ctx, s.m, who.Limits, o)
+	if who.ID != "" {
+		done, err := s.quotas.reserve(ctx, s.m, who.ID, who.Limits, auth.Usage{Sandboxes: n, VCPU: n * vcpu, MemMiB: n * memMiB})
 		if err != nil {
 			return nil, err
 		}
-		defer func() { done(sb) }()
+		defer func() { done(made) }()
 	}
-	began := time.Now()
-	sb, err = s.m.Create(ctx, o)
-	s.figures.created(ctx, sb, time.Since(began), err)
-	return sb, err
+	list, err := make(who.ID)
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// make makes a sandbox for the caller of a request, if they may have it.
+func (s *Server) make(ctx context.Context, o bandsox.CreateOptions) (*bandsox.Sandbox, error) {
+	if err := allowImage(ctx, o.Image); err != nil {
+		return nil, err
+	}
+	vcpu, mem := cmp.Or(o.VCPU, bandsox.DefaultVCPU), cmp.Or(o.MemMiB, bandsox.DefaultMemMiB)
+	list, err := s.within(ctx, 1, vcpu, mem, func(owner string) ([]*bandsox.Sandbox, error) {
+		o.Owner = owner
+		began := time.Now()
+		sb, err := s.m.Create(ctx, o)
+		s.figures.created(ctx, sb, time.Since(began), err)
+		return []*bandsox.Sandbox{sb}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
 }
 
 // allowBuild refuses a build to those who may not do everything here: what its

@@ -124,7 +124,27 @@ func TestReference(t *testing.T) {
 		{"GET", "/api/vms/ID/files", nil, 200, js{"path": "/", "files": "*"}},
 		{"POST", "/api/vms/ID/upload", form{map[string]string{"remote_path": "/d/up"}, map[string]string{"file": "bytes\x00\xff"}}, 200, js{"status": "uploaded", "path": "/d/up"}},
 
-		// from-dockerfile has a test of its own; 1.3 and 1.4 come with snapshots
+		// from-dockerfile has a test of its own
+
+		// 1.3 Snapshots
+		{"POST", "/api/vms/ID/snapshot", js{"name": "s1", "metadata": js{"m": 1.0}}, 200, js{"snapshot_id": "s1", "id": "*"}},
+		{"POST", "/api/vms/ID/snapshot", js{"name": "s1"}, 409, js{"detail": "*"}},
+		{"POST", "/api/vms/ID/snapshot", js{"name": "../s"}, 400, js{"detail": "*"}},
+		{"POST", "/api/vms/STOPPED/snapshot", js{"name": "s2"}, 409, js{"detail": "*"}},
+		{"POST", "/api/vms/" + none + "/snapshot", js{"name": "s2"}, 404, js{"detail": "VM not found"}},
+		{"GET", "/api/snapshots/s1", nil, 200, js{"id": "*", "name": "s1", "snapshot_name": "s1", "source_vm_id": id, "vcpu": 1.0, "mem_mib": 128.0, "image": image,
+			"rootfs_path": nil, "backend_rootfs_path": nil, "network_config": nil, "vsock_config": nil, "metadata": js{"m": 1.0}, "created_at": "*", "path": "*", "status": "ready"}},
+		{"PUT", "/api/snapshots/s1/metadata", js{"metadata": js{"n": 2.0}}, 200, js{"metadata": js{"n": 2.0}, "snapshot_name": "s1"}},
+		{"PUT", "/api/snapshots/s1/name", js{"name": "s3"}, 200, js{"status": "renamed", "name": "s3"}},
+		{"PUT", "/api/snapshots/s1/name", js{"name": "s4"}, 404, js{"detail": "Snapshot not found"}},
+		{"POST", "/api/snapshots/s3/restore", js{}, 200, js{"id": "*", "status": "restored"}},
+		{"POST", "/api/snapshots/s3/restore", js{"name": nil, "enable_networking": true, "env_vars": js{"A": "b"}, "metadata": nil, "replay_config": nil}, 200, js{"status": "restored"}},
+		{"POST", "/api/snapshots/s1/restore", js{}, 404, js{"detail": "Snapshot not found"}},
+		{"DELETE", "/api/snapshots/%2e%2e", nil, 404, js{"detail": "Snapshot not found"}},
+		{"DELETE", "/api/snapshots/s1", nil, 404, js{"detail": "Snapshot not found"}},
+		{"DELETE", "/api/snapshots/s3", nil, 409, js{"detail": "*"}}, // those that were restored share its memory
+		{"POST", "/api/vms/ID/snapshot", js{"name": "s5"}, 200, js{"snapshot_id": "s5"}},
+		{"DELETE", "/api/snapshots/s5", nil, 200, js{"status": "deleted"}},
 		{"DELETE", "/api/vms/ID", nil, 200, js{"status": "deleted"}},
 		{"DELETE", "/api/vms/ID", nil, 200, js{"status": "deleted"}},
 		{"DELETE", "/api/vms/" + none, nil, 200, js{"status": "deleted"}},
