@@ -33,7 +33,11 @@ type RestoreOptions struct {
 func (s *Snapshot) Restore(ctx context.Context, o RestoreOptions) (*Sandbox, error) {
 	s.m.snapshotting.RLock() // it is not deleted meanwhile
 	defer s.m.snapshotting.RUnlock()
-	sb, err := s.m.restore(ctx, s, o)
+	now, err := s.m.openSnapshot(s.dir) // it may be gone
+	if err != nil {
+		return nil, fail("restore", s.id, err)
+	}
+	sb, err := s.m.restore(ctx, now, o)
 	return sb, fail("restore", s.id, err)
 }
 

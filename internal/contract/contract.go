@@ -30,6 +30,8 @@ type House interface {
 	PruneImages(ctx context.Context, all bool) ([]bandsox.Image, error)
 	Usage(ctx context.Context) (bandsox.DiskUsage, error)
 	Cleanup(ctx context.Context, dryRun bool) ([]bandsox.Leftover, error)
+	Snapshots(ctx context.Context, o bandsox.SnapshotListOptions) ([]bandsox.SnapshotInfo, error)
+	SnapshotOf(ctx context.Context, ref string) (Shot, error)
 }
 
 // Box is a sandbox of a house.
@@ -47,8 +49,19 @@ type Box interface {
 	Stats(ctx context.Context) (bandsox.Stats, error)
 	Wait(ctx context.Context, state bandsox.State) error
 	Console(ctx context.Context) (io.ReadCloser, error)
+	Snapshot(ctx context.Context, o bandsox.SnapshotOptions) (Shot, error)
+	Fork(ctx context.Context, n int, o bandsox.ForkOptions) ([]Box, error)
 	Files
 	Programs
+}
+
+// Shot is a snapshot of a house.
+type Shot interface {
+	ID() string
+	Info(ctx context.Context) (bandsox.SnapshotInfo, error)
+	Update(ctx context.Context, u bandsox.SnapshotUpdate) error
+	Delete(ctx context.Context) error
+	Restore(ctx context.Context, o bandsox.RestoreOptions) (Box, error)
 }
 
 // Run runs every scenario on houses that open makes.
@@ -60,6 +73,7 @@ func Run(t *testing.T, open func(t *testing.T) House) {
 		"Exec": execs, "ExecEnds": execEnds, "ExecBytes": execBytes, "ExecCancels": execCancels, "Runs": runs,
 		"Processes": processes, "Viewers": viewers, "Attaches": attaches, "Python": pythons,
 		"Events": events, "Images": images, "Cleanup": cleanup,
+		"Snapshots": snapshots, "Forks": forks,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each has a house of its own
