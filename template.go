@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -211,6 +212,10 @@ func (m *Manager) bootTemplate(ctx context.Context, dir string, s *Snapshot) (er
 	}
 	defer client.Close()
 	s.info.Agent = client.Hello().Agent
+	// Who it is will be put over this: the first to be somebody is slow.
+	if err := client.Identity(ctx, wire.Identity{Hostname: "template", MachineID: strings.Repeat("0", 32), Hosts: map[string]string{"template": "127.0.1.1"}}); err != nil {
+		return err
+	}
 	if err := client.Freeze(ctx, wire.FreezeRequest{Sync: true}); err != nil {
 		return err
 	}
