@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -184,7 +185,11 @@ func (m *Manager) Close() error {
 	return fail("close", "", errors.Join(append(errs, m.store.Close())...))
 }
 
-// Get finds a sandbox by id or name.
+// minPrefix is how much of an id must be given to find a sandbox by it.
+const minPrefix = 4
+
+// Get finds a sandbox by id, by name, or by the beginning of its id: at least
+// four characters, and a conflict if other ids begin so too.
 func (m *Manager) Get(ctx context.Context, ref string) (*Sandbox, error) {
 	sb, err := m.get(ctx, ref)
 	return sb, fail("get", ref, err)
@@ -195,9 +200,12 @@ func (m *Manager) get(ctx context.Context, ref string) (*Sandbox, error) {
 		if sb := m.find(ref); sb != nil {
 			return sb, nil
 		}
-		return nil, store.NotFound(ref)
+		return m.begun(ref)
 	}
 	row, err := m.store.Find(ctx, ref)
+	if classify(err) == CodeNotFound && len(ref) >= minPrefix {
+		row, err = m.store.Begun(ctx, ref)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -244,6 +252,24 @@ func (m *Manager) find(ref string) *Sandbox {
 		}
 	}
 	return nil
+}
+
+// begun is the one sandbox whose id begins with ref.
+func (m *Manager) begun(ref string) (*Sandbox, error) {
+	var found *Sandbox
+	for _, sb := range m.known() {
+		switch {
+		case len(ref) < minPrefix || !strings.HasPrefix(sb.id, ref) || sb.known().Status == StateDeleted:
+		case found != nil:
+			return nil, store.Ambiguous(ref)
+		default:
+			found = sb
+		}
+	}
+	if found == nil {
+		return nil, store.NotFound(ref)
+	}
+	return found, nil
 }
 
 // artifacts are what every machine of one kernel and agent boots from.

@@ -27,7 +27,7 @@ type Cmd struct {
 	Args []string // the program and its arguments; the program is looked up in the guest
 
 	Env  []string // KEY=value, over the sandbox's and the image's
-	Dir  string   // absolute; default: the image's working directory, else /
+	Dir  string   // absolute, and there; default: the image's working directory, else /
 	User string   // name, uid, name:group or uid:gid; default: the image's user, else root
 	TTY  *Size    // run it on a terminal of this size; its errors then come on Stdout
 
@@ -50,13 +50,14 @@ type Cmd struct {
 	// ExitError whose Timeout is set. 0: none.
 	Timeout time.Duration
 
-	sb    *Sandbox
-	shell string
-	mu    sync.Mutex
-	proc  *agent.Process
-	copyc chan struct{}
-	exit  wire.Exit
-	err   error
+	sb      *Sandbox
+	shell   string
+	makeDir bool // Dir is made if it is not there
+	mu      sync.Mutex
+	proc    *agent.Process
+	copyc   chan struct{}
+	exit    wire.Exit
+	err     error
 }
 
 // Command returns a Cmd that runs the named program with the given arguments.
@@ -213,7 +214,7 @@ func (c *Cmd) request() wire.StartRequest {
 	cfg := info.Config
 	r := wire.StartRequest{ID: store.NewID(), Argv: c.Args, Shell: c.shell, Env: slices.Concat(cfg.Env, envList(info.Env), c.Env), Dir: c.Dir, User: c.User,
 		TTY: c.TTY, Stdin: c.Stdin != nil || c.OpenStdin, Timeout: c.Timeout, Linger: c.Linger}
-	if r.Dir == "" {
+	if r.NeedDir = r.Dir != "" && !c.makeDir; r.Dir == "" {
 		r.Dir = cfg.WorkingDir
 	}
 	if r.User == "" {

@@ -73,7 +73,7 @@ func (sb *Sandbox) attach(ctx context.Context) error {
 
 // tryLock takes the lock of whoever talks to the sandbox's agent.
 func (sb *Sandbox) tryLock() (*store.FileLock, error) {
-	lock, err := store.TryLock(sb.m.store.SandboxLock(sb.id))
+	lock, err := store.TryLockPatiently(sb.m.store.SandboxLock(sb.id))
 	if errors.Is(err, store.ErrLocked) {
 		return nil, wire.Errorf(CodeConflict, "sandbox %s is in use: %w", sb.id, err).
 			WithHint("one command at a time talks to a sandbox, for now: wait for the other to end")

@@ -97,6 +97,7 @@ func (sb *Sandbox) Python(ctx context.Context, code string, o PythonOptions) err
 	args := append([]string{"-c", python, strconv.Itoa(len(code)), name}, o.Args...)
 	run := func(program string) error {
 		cmd := sb.Command(program, args...)
+		cmd.makeDir = true
 		cmd.Env, cmd.Dir, cmd.User = o.Env, o.Dir, o.User
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(code), o.Stdout, o.Stderr
 		if o.Stdin != nil {

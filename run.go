@@ -57,6 +57,7 @@ func (m *Manager) Run(ctx context.Context, o RunOptions) (info Info, err error) 
 	if o.Prepare != nil {
 		o.Prepare(cmd)
 	}
+	cmd.makeDir = true // as docker run does: the sandbox is new
 	err = cmd.Run(ctx)
 	if why := sb.haltedWhy(); why != nil && !o.Keep && errors.Is(err, ErrExhausted) {
 		err = fail("run", o.Image, wire.Errorf(CodeExhausted, "the host's disk is full").WithHint("free some space and run it again"))

@@ -54,5 +54,10 @@ func (c *Client) Run(ctx context.Context, o RunOptions) (info bandsox.Info, err 
 	if o.Prepare != nil {
 		o.Prepare(cmd)
 	}
+	if cmd.Dir != "" { // made, as docker run does: the sandbox is new
+		if err := sb.Mkdir(ctx, cmd.Dir, bandsox.MkdirOptions{Parents: true}); err != nil {
+			return info, err
+		}
+	}
 	return info, cmd.Run(ctx)
 }

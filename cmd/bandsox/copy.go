@@ -74,6 +74,8 @@ and setuid bits stay behind.`,
 	}
 	cmd.Flags().BoolVarP(&archive, "archive", "a", false, "keep numeric owners")
 	cmd.Flags().BoolVarP(&follow, "follow-link", "L", false, "copy what SOURCE leads to, if it is a symlink")
+	cmd.Flags().BoolP("recursive", "r", false, "as directories are copied whole anyway, does nothing")
+	_ = cmd.Flags().MarkHidden("recursive")
 	cmd.Flags().BoolVar(&force, "progress", false, "show progress though standard error is not a terminal")
 	return cmd
 }

@@ -72,6 +72,12 @@ func newImageList(a *app) *cobra.Command {
 				if asJSON {
 					return writeJSON(os.Stdout, list)
 				}
+				if a.quiet {
+					for _, i := range list {
+						fmt.Println(i.Digest)
+					}
+					return nil
+				}
 				t := newTable("IMAGE", "DIGEST", "SIZE", "ON DISK", "USED BY", "CREATED")
 				for _, i := range list {
 					name, users := "-", "-"
@@ -87,6 +93,7 @@ func newImageList(a *app) *cobra.Command {
 			})
 		},
 	}
+	a.quietIDs(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,35 +20,59 @@ const logsPause = 300 * time.Millisecond
 
 func newLogs(a *app) *cobra.Command {
 	var follow, asJSON bool
+	var tail string
 	cmd := &cobra.Command{
 		Use: "logs SANDBOX", Short: "Print what the guest's kernel and agent have printed", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			lines := -1
+			if n, err := strconv.ParseUint(tail, 10, 31); err == nil {
+				lines = int(n)
+			} else if tail != "all" {
+				return usageError("--tail %q: must be a number of lines, or all", tail)
+			}
 			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				if !asJSON {
-					return printLogs(cmd.Context(), sb, os.Stdout, follow)
+					return printLogs(cmd.Context(), sb, os.Stdout, lines, follow)
 				}
-				lines := &jsonLines{}
-				return errors.Join(printLogs(cmd.Context(), sb, lines, follow), lines.Close())
+				out := &jsonLines{}
+				return errors.Join(printLogs(cmd.Context(), sb, out, lines, follow), out.Close())
 			})
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on printing until the sandbox has stopped or is deleted")
+	cmd.Flags().StringVarP(&tail, "tail", "n", "all", "only so many lines of what is there already")
 	jsonFlag(cmd, &asJSON, manyJSON)
 	return cmd
 }
 
-// printLogs prints the console, and if follow is set what is added to it.
-func printLogs(ctx context.Context, sb *client.Sandbox, w io.Writer, follow bool) error {
+// lastLines is the end of text: n lines, all if n is negative.
+func lastLines(text []byte, n int) []byte {
+	if n < 0 {
+		return text
+	}
+	at := len(text)
+	for ; n > 0 && at > 0; n-- {
+		at = 1 + bytes.LastIndexByte(text[:at-1], '\n')
+	}
+	return text[at:]
+}
+
+// printLogs prints the last lines of the console, all if that is negative, and if follow is set what is added to it.
+func printLogs(ctx context.Context, sb *client.Sandbox, w io.Writer, lines int, follow bool) error {
 	var seen []byte
-	for {
+	for first := true; ; first = false {
 		// Asked before the console is read: what a machine says last is not missed.
 		info, stateErr := sb.Info(ctx)
 		now, err := console(ctx, sb)
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(added(seen, now)); err != nil {
+		news := added(seen, now)
+		if first {
+			news = lastLines(news, lines)
+		}
+		if _, err := w.Write(news); err != nil {
 			return err
 		}
 		switch {

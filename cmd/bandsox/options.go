@@ -35,6 +35,8 @@ func (c *createFlags) add(f *pflag.FlagSet, memDefault int) {
 	c.mem, c.disk = sizeMiB(memDefault), bandsox.DefaultDiskSizeMiB
 	f.StringVar(&c.name, "name", "", "name of the sandbox, unique among those that are there")
 	f.IntVar(&c.vcpu, "vcpu", bandsox.DefaultVCPU, "virtual processors")
+	f.IntVar(&c.vcpu, "cpus", bandsox.DefaultVCPU, "as --vcpu, for docker's users")
+	_ = f.MarkHidden("cpus")
 	f.VarP(&c.mem, "mem", "m", "memory in MiB, or with a unit: 512m, 2g")
 	f.Var(&c.disk, "disk-size", "disk in MiB, or with a unit: the most it can hold, not what it takes")
 	f.StringArrayVarP(&c.env, "env", "e", nil, "KEY=VALUE, or KEY to pass this one on; repeatable")

@@ -60,7 +60,7 @@ func writeInfo(ctx context.Context, sb *client.Sandbox) error {
 }
 
 func newList(a *app) *cobra.Command {
-	var all, asJSON, idsOnly bool
+	var all, asJSON bool
 	var filters []string
 	cmd := &cobra.Command{
 		Use: "ps", Aliases: []string{"list"}, Short: "List sandboxes", Args: cobra.NoArgs,
@@ -69,7 +69,7 @@ their variables, which bandsox inspect shows.`,
 		Example: `  bandsox ps --filter label=team=red
   bandsox ps --filter state=stopped --filter metadata.owner.name=ann`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := listOptions(filters)
+			o, names, err := listOptions(filters)
 			if err != nil {
 				return err
 			}
@@ -81,6 +81,9 @@ their variables, which bandsox inspect shows.`,
 				}
 				shown := []bandsox.Info{}
 				for _, i := range list {
+					if !named(i.Name, names) {
+						continue
+					}
 					if all || i.Status != bandsox.StateStopped && i.Status != bandsox.StateFailed {
 						shown = append(shown, i)
 					}
@@ -88,7 +91,7 @@ their variables, which bandsox inspect shows.`,
 				switch {
 				case asJSON:
 					return writeJSON(os.Stdout, hideEnv(shown))
-				case idsOnly:
+				case a.quiet:
 					for _, i := range shown {
 						fmt.Println(i.ID)
 					}
@@ -104,9 +107,18 @@ their variables, which bandsox inspect shows.`,
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "stopped and failed ones too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&idsOnly, "ids", false, "print ids only")
-	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "state=STATE, label=KEY=VALUE or metadata.KEY=VALUE (dots look inside); repeatable")
+	a.quietIDs(cmd)
+	cmd.Flags().BoolVar(&a.quiet, "ids", false, "print ids only, as -q")
+	cmd.Flags().Bool("no-trunc", false, "as ids are always whole, does nothing")
+	_ = cmd.Flags().MarkHidden("no-trunc")
+	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "state=STATE, name=PART, label=KEY=VALUE or metadata.KEY=VALUE (dots look inside); repeatable")
 	return cmd
+}
+
+// quietIDs gives a list docker's -q, which the global one yields to: ids only,
+// and as there nothing of what else happens.
+func (a *app) quietIDs(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
 }
 
 // hideEnv takes the values of variables, which may be secrets, out of a list:
@@ -120,9 +132,15 @@ func hideEnv(list []bandsox.Info) []bandsox.Info {
 	return list
 }
 
-// listOptions reads filters; of several states any will do, of the rest all must fit.
-func listOptions(filters []string) (bandsox.ListOptions, error) {
-	o := bandsox.ListOptions{Labels: map[string]string{}, Metadata: map[string]any{}}
+// named reports whether a name has one of parts in it.
+func named(name string, parts []string) bool {
+	return len(parts) == 0 || slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(name, part) })
+}
+
+// listOptions reads filters; of several states any will do, and of several parts
+// of names, as in docker; of the rest all must fit.
+func listOptions(filters []string) (o bandsox.ListOptions, names []string, err error) {
+	o = bandsox.ListOptions{Labels: map[string]string{}, Metadata: map[string]any{}}
 	for _, f := range filters {
 		what, value, _ := strings.Cut(f, "=")
 		key, isMeta := strings.CutPrefix(what, "metadata.")
@@ -130,31 +148,61 @@ func listOptions(filters []string) (bandsox.ListOptions, error) {
 		switch {
 		case what == "state" && slices.Contains(bandsox.States(), bandsox.State(value)):
 			o.States = append(o.States, bandsox.State(value))
+		case what == "name" && value != "":
+			names = append(names, value)
 		case what == "label" && isLabel && label != "":
 			o.Labels[label] = labelValue
 		case isMeta && key != "" && strings.Contains(f, "="):
 			o.Metadata[key] = value
 		default:
-			return o, usageError("--filter %q: must be state=STATE, label=KEY=VALUE or metadata.KEY=VALUE", f)
+			return o, nil, usageError("--filter %q: must be state=STATE, name=PART, label=KEY=VALUE or metadata.KEY=VALUE", f)
 		}
 	}
-	return o, nil
+	return o, names, nil
 }
 
 func newInspect(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "inspect SANDBOX", Short: "Print all there is to know of a sandbox as JSON", Args: cobra.ExactArgs(1),
+		Use: "inspect SANDBOX...", Short: "Print all there is to know of a sandbox as JSON", Args: cobra.MinimumNArgs(1),
 		Long: `Print all there is to know of a sandbox as JSON, the values of its variables too,
-as docker inspect does: bandsox ps and bandsox vm list don't.`,
+as docker inspect does: bandsox ps and bandsox vm list don't. Of several it prints
+a list of those that there are.`,
 		ValidArgsFunction: a.completeSandboxes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
-				return writeInfo(cmd.Context(), sb)
+			return a.with(cmd.Context(), func(m *client.Client) error {
+				return inspect(cmd.Context(), m, args)
 			})
 		},
 	}
 	jsonFlag(cmd, new(bool), "print JSON, as it does anyway")
 	return cmd
+}
+
+func inspect(ctx context.Context, m *client.Client, refs []string) error {
+	infos := []bandsox.Info{}
+	var first error
+	for _, ref := range refs {
+		sb, err := m.Get(ctx, ref)
+		if err == nil {
+			var info bandsox.Info
+			if info, err = sb.Info(ctx); err == nil {
+				infos = append(infos, info)
+				continue
+			}
+		}
+		if first == nil {
+			first = err
+		} else {
+			report(os.Stderr, err)
+		}
+	}
+	if len(refs) > 1 {
+		return errors.Join(writeJSON(os.Stdout, infos), first)
+	}
+	if first != nil {
+		return first
+	}
+	return writeJSON(os.Stdout, infos[0])
 }
 
 func newStart(a *app) *cobra.Command {

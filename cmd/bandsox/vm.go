@@ -48,6 +48,11 @@ func newVMList(a *app) *cobra.Command {
 					return err
 				case asJSON:
 					return writeJSON(os.Stdout, hideEnv(list))
+				case a.quiet:
+					for _, i := range list {
+						fmt.Println(i.ID)
+					}
+					return nil
 				case len(list) == 0:
 					fmt.Println("No VMs found.")
 					return nil
@@ -63,6 +68,7 @@ func newVMList(a *app) *cobra.Command {
 				return nil
 			})
 		}}
+	a.quietIDs(cmd)
 	jsonFlag(cmd, &asJSON, oneJSON)
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,31 @@ func TryLock(path string) (*FileLock, error) {
 		}
 	}
 	return l, err
+}
+
+// leftover is how long a lock is waited for whose holder is dead: a program that
+// it was starting has, until it is itself, a copy of the lock.
+const leftover = 200 * time.Millisecond
+
+// TryLockPatiently is TryLock that waits a moment for the lock of a process that
+// is dead.
+func TryLockPatiently(path string) (*FileLock, error) {
+	for end := time.Now().Add(leftover); ; time.Sleep(5 * time.Millisecond) {
+		l, err := TryLock(path)
+		if !errors.Is(err, ErrLocked) || !dead(holder(path)) || time.Now().After(end) {
+			return l, err
+		}
+	}
+}
+
+// dead reports whether there is no process of this id, though one was named.
+func dead(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	if err != nil || n <= 0 {
+		return false
+	}
+	_, err = startTime(n)
+	return err != nil
 }
 
 // Lock waits for the exclusive lock on path until ctx ends.

@@ -89,6 +89,23 @@ func (s *Store) Find(ctx context.Context, ref string) (Sandbox, error) {
 	return sb, rowError("reading", Sandbox{ID: ref}, err)
 }
 
+// Begun returns the one sandbox whose id begins with prefix.
+func (s *Store) Begun(ctx context.Context, prefix string) (Sandbox, error) {
+	row := s.db.QueryRowContext(ctx,
+		`SELECT min(id), count(*) FROM sandboxes WHERE substr(id, 1, length(?))=?`, prefix, prefix)
+	var id sql.NullString
+	var count int
+	switch err := row.Scan(&id, &count); {
+	case err != nil:
+		return Sandbox{}, rowError("reading", Sandbox{ID: prefix}, err)
+	case count == 0:
+		return Sandbox{}, NotFound(prefix)
+	case count > 1:
+		return Sandbox{}, Ambiguous(prefix)
+	}
+	return s.Find(ctx, id.String)
+}
+
 // List returns every sandbox, the newest first.
 func (s *Store) List(ctx context.Context) ([]Sandbox, error) {
 	rows, err := s.db.QueryContext(ctx,
@@ -122,6 +139,11 @@ func null(s string) sql.NullString { return sql.NullString{String: s, Valid: s !
 // NotFound is the error of a sandbox that is not there.
 func NotFound(ref string) error {
 	return wire.Errorf(wire.NotFound, "no sandbox %q", ref).WithHint("list them: bandsox ps -a")
+}
+
+// Ambiguous is the error of the beginning of several ids.
+func Ambiguous(ref string) error {
+	return wire.Errorf(wire.Conflict, "several sandboxes' ids begin with %q", ref).WithHint("give more of the id: bandsox ps -a")
 }
 
 func rowError(doing string, sb Sandbox, err error) error {

@@ -140,6 +140,7 @@ type StartRequest struct {
 	Shell   string        `json:"shell,omitempty"`
 	Env     []string      `json:"env,omitempty"`        // KEY=value, the last of a key, over PATH, HOME and HOSTNAME
 	Dir     string        `json:"dir,omitempty"`        // default /
+	NeedDir bool          `json:"need_dir,omitempty"`   // Dir must be there; else it is made, as docker does for an image's
 	User    string        `json:"user,omitempty"`       // name, uid, name:group, uid:gid; default 0:0
 	TTY     *Size         `json:"tty,omitempty"`        // run on a terminal of this size
 	Stdin   bool          `json:"stdin,omitempty"`      // false: stdin is /dev/null

@@ -51,7 +51,7 @@ func (s *service) resolve(r *wire.StartRequest) (*spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := s.workdir(r.Dir)
+	dir, err := s.workdir(r.Dir, r.NeedDir)
 	if err != nil {
 		return nil, err
 	}
@@ -105,12 +105,22 @@ func setenv(env []string, kv string) []string {
 	return append(env, kv)
 }
 
-// workdir is made when it isn't there, as docker does for WORKDIR.
-func (s *service) workdir(dir string) (string, error) {
+// workdir is made when it isn't there, as docker does for WORKDIR, unless it was
+// asked for by name.
+func (s *service) workdir(dir string, need bool) (string, error) {
 	if dir == "" {
 		dir = "/"
 	}
 	path := s.path(dir)
+	if need {
+		fi, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return "", wire.Errorf(wire.NotFound, "starting in %q: there is no such directory", dir)
+		case err == nil && fi.IsDir():
+			return path, nil
+		}
+	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
 			return "", wire.Errorf(wire.Invalid, "starting in %q: it is not a directory", dir)
