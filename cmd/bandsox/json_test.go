@@ -23,7 +23,7 @@ var plain = map[string]string{
 	"completion": "prints a script", "completion bash": "prints a script", "completion fish": "prints a script",
 	"completion powershell": "prints a script", "completion zsh": "prints a script",
 	"help":  "prints help",
-	"image": "prints help", "vm": "prints help", "auth": "prints help",
+	"image": "prints help", "snapshot": "prints help", "vm": "prints help", "auth": "prints help",
 }
 
 type jsonCase struct {
@@ -73,6 +73,17 @@ var asJSON = []jsonCase{
 	{args: "update --label a=b box", check: `"a": "b"`},
 	{args: "rename box crate", check: `"done":"renamed"`},
 	{args: "vm rename crate box", check: `"name":"box"`},
+	{args: "snapshot create --name s1 --metadata a=b box", check: `"snapshot_name": "s1"`},
+	{args: "vm save box s2", check: `"snapshot_name": "s2"`},
+	{args: "snapshot list", check: `"SECRET": "<redacted>"`},
+	{args: "snapshot inspect s1", check: `"a": "b"`},
+	{args: "snapshot rename s1 s3", check: `"done":"renamed"`},
+	{args: "snapshot restore --name again s3", check: `"restored_from"`},
+	{args: "snapshot delete s3", code: exitError},
+	{args: "rm -f again", lines: true, check: `"done":"deleted"`},
+	{args: "snapshot delete s2 s3", lines: true, check: `"done":"deleted"`},
+	{args: "fork -n 2 --name kid box", lines: true, check: `"done":"forked"`},
+	{args: "rm -f kid-1 kid-2", lines: true, check: `"done":"deleted"`},
 	{args: "stop box", lines: true, check: `"done":"stopped"`},
 	{args: "stop box", lines: true, check: `"already":true`},
 	{args: "start box", lines: true, check: `"done":"started"`},
@@ -137,7 +148,7 @@ func TestJSON(t *testing.T) {
 			args[i] = strings.NewReplacer("$IMAGE", l.image, "$ID", process).Replace(arg)
 		}
 		at := 1 // flags come before a program's arguments
-		if len(args) > 1 && (args[0] == "image" || args[0] == "vm" || args[0] == "auth") {
+		if len(args) > 1 && (args[0] == "image" || args[0] == "vm" || args[0] == "auth" || args[0] == "snapshot") {
 			at = 2
 		}
 		cmd := l.command(slices.Insert(args, at, "--json")...)

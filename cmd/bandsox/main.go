@@ -43,16 +43,17 @@ func run(args []string) int {
 
 // app is what the commands share: the global flags and what follows from them.
 type app struct {
-	storage  string
-	driver   string
-	accel    string
-	agent    string
-	mirrors  []string
-	insecure []string
-	caFiles  []string
-	memory   string // how many times the host's may be promised
-	quiet    bool
-	verbose  bool
+	storage     string
+	driver      string
+	accel       string
+	agent       string
+	mirrors     []string
+	insecure    []string
+	caFiles     []string
+	noTemplates bool   // boot every sandbox
+	memory      string // how many times the host's may be promised
+	quiet       bool
+	verbose     bool
 
 	keepLeftovers bool // cleanup says what there is, then does it
 
@@ -101,7 +102,7 @@ container image, with its own kernel, to run code in that you don't trust.
 		newCopy(a), newLs(a), newFind(a), newGrep(a), newWatch(a),
 		newList(a), newInspect(a), newLogs(a),
 		newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newKill(a), newRemove(a),
-		newUpdate(a), newRename(a), newWait(a),
+		newUpdate(a), newRename(a), newWait(a), newSnapshot(a), newFork(a),
 		newEvents(a), newStats(a), newPython(a),
 		newPortForward(a), newProxy(a), newSSHConfig(a), newVM(a),
 		newImage(a), newBuild(a), newServe(a), newAuth(a), newInit(a), newDoctor(a), newCleanup(a), newUsage(a), newVersion(),
@@ -158,6 +159,7 @@ func (a *app) config() (cfg bandsox.Config, err error) {
 	return bandsox.Config{
 		MemoryOvercommit: overcommit,
 		Storage:          a.storage, Driver: a.driver, Accel: a.accel, Agent: a.agent, KeepLeftovers: a.keepLeftovers,
-		Images: bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles},
+		NoTemplates: a.noTemplates,
+		Images:      bandsox.ImageSources{Mirrors: mirrors, Insecure: a.insecure, CAFiles: a.caFiles},
 	}, nil
 }

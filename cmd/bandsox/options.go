@@ -29,6 +29,8 @@ type createFlags struct {
 	ttl      duration
 	idle     duration
 	idleDo   string
+	boot     bool // with no template
+	rebuild  bool
 }
 
 func (c *createFlags) add(f *pflag.FlagSet, memDefault int) {
@@ -47,6 +49,8 @@ func (c *createFlags) add(f *pflag.FlagSet, memDefault int) {
 	f.Var(&c.idle, "idle-timeout", "do --idle-action when nothing used it for this long: 5m, 1h")
 	f.StringVar(&c.idleDo, "idle-action", "", "pause (its next use resumes it), stop or delete (default pause)")
 	f.StringVar(&c.pull, "pull", "missing", "look for the image outside the local store: missing, always or never")
+	f.BoolVar(&c.boot, "no-template", false, "boot it, rather than go on from what was saved when another had just booted")
+	f.BoolVar(&c.rebuild, "force-rebuild", false, "boot it, and make the template of its kind anew")
 }
 
 func (c *createFlags) options(image string) (bandsox.CreateOptions, error) {
@@ -75,7 +79,7 @@ func (c *createFlags) options(image string) (bandsox.CreateOptions, error) {
 	return bandsox.CreateOptions{
 		Image: image, Name: c.name, VCPU: c.vcpu, MemMiB: int(c.mem), DiskSizeMiB: int(c.disk),
 		Env: env, Metadata: metadata, Labels: labels, Pull: bandsox.PullPolicy(c.pull),
-		TTL: time.Duration(c.ttl), IdleTimeout: time.Duration(c.idle), IdleAction: bandsox.IdleAction(c.idleDo),
+		TTL: time.Duration(c.ttl), IdleTimeout: time.Duration(c.idle), IdleAction: bandsox.IdleAction(c.idleDo), NoTemplate: c.boot, RebuildTemplate: c.rebuild,
 	}, nil
 }
 

@@ -14,7 +14,7 @@ import (
 // newVM is the reference's group of commands: each is another name of one of
 // ours, with the words it has there.
 func newVM(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "vm", Short: "List, stop, pause, resume, delete and rename sandboxes, in the reference's words"}
+	cmd := &cobra.Command{Use: "vm", Short: "List, stop, pause, resume, delete, rename and save sandboxes, in the reference's words"}
 	one := func(use, short, done string, do func(*client.Sandbox, context.Context) error) *cobra.Command {
 		var asJSON bool
 		cmd := &cobra.Command{Use: use + " VM", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeSandboxes,
@@ -34,7 +34,7 @@ func newVM(a *app) *cobra.Command {
 		one("pause", "Pause a sandbox", "paused", (*client.Sandbox).Pause),
 		one("resume", "Resume a sandbox", "resumed", (*client.Sandbox).Resume),
 		one("delete", "Throw a sandbox away, running or not", "deleted", (*client.Sandbox).Delete),
-		newVMRename(a))
+		newVMRename(a), newVMSave(a))
 }
 
 func newVMList(a *app) *cobra.Command {
