@@ -203,6 +203,11 @@ func (c *Client) unreachable(err error) error {
 	if errors.As(err, &inner) {
 		err = inner.Err // without the URL: who reads it knows where they are
 	}
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return wire.Errorf(wire.Unavailable, "the server at %s can't be trusted: %w", c.base.Host, err).
+			WithHint("give its certificate authority with --tls-ca, or its fingerprint with --tls-fingerprint")
+	}
 	return wire.Errorf(wire.Unavailable, "no answer from the server at %s: %w", c.base.Host, err).WithHint("bandsox serve")
 }
 

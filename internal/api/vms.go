@@ -42,6 +42,7 @@ type CreateVM struct {
 	TTL         Seconds            `json:"ttl,omitempty" doc:"Seconds until it is deleted, whatever it does; 0: never"`
 	IdleTimeout Seconds            `json:"idle_timeout,omitempty" doc:"Seconds it may be unused; 0: any"`
 	IdleAction  bandsox.IdleAction `json:"idle_action,omitempty" enum:"stop,pause,delete" doc:"What is done then; pause if not given"`
+	MCP         map[string]any     `json:"mcp,omitempty" doc:"Not offered: refused, where it isn't empty"`
 	AutoRemove  bool               `json:"auto_remove,omitempty" doc:"Delete it when this request's connection is closed; only with Accept: text/event-stream"`
 }
 

@@ -85,8 +85,11 @@ func (g *Guard) checkOrigin(r *http.Request) error {
 	as := *r
 	as.Method = http.MethodPost
 	if err := g.origins.Check(&as); err != nil {
-		return wire.Errorf(wire.Denied, "a page of another site may not do this").
-			WithHint("call with a key, or serve with --allow-origin %s", r.Header.Get("Origin"))
+		denied := wire.Errorf(wire.Denied, "a page of another site may not do this")
+		if r.Header.Get("Origin") == "" { // Sec-Fetch-Site alone told
+			return denied.WithHint("call with a key")
+		}
+		return denied.WithHint("call with a key, or serve with --allow-origin %s", r.Header.Get("Origin"))
 	}
 	return nil
 }

@@ -61,6 +61,9 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, src io.Reader, o 
 		return err
 	}
 	n, err := sb.Write(r.Context(), name, src, o)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return invalid("the body ended before all the bytes had come that it was to have")
+	}
 	if err != nil {
 		return err
 	}

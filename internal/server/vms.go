@@ -10,6 +10,7 @@ import (
 	"github.com/bandsox/bandsox"
 	"github.com/bandsox/bandsox/internal/api"
 	"github.com/bandsox/bandsox/internal/auth"
+	"github.com/bandsox/bandsox/internal/wire"
 )
 
 var vmRoutes = []route{
@@ -115,6 +116,10 @@ func (s *Server) createVM(ctx context.Context, in *struct{ Body api.CreateVM }) 
 
 // create makes a sandbox for whoever asks.
 func (s *Server) create(ctx context.Context, c api.CreateVM) (*bandsox.Sandbox, error) {
+	if len(c.MCP) > 0 { // better than a sandbox without what was asked for
+		return nil, wire.Errorf(wire.Unavailable, "mcp: this server writes no MCP configuration into sandboxes").
+			WithHint("write /workspace/.mcp.json yourself, and give what it needs in env_vars")
+	}
 	return s.make(ctx, c.Options())
 }
 

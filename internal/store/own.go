@@ -58,8 +58,11 @@ func (l Layout) ownedError() error {
 	if len(who) == 0 { // between taking the lock and making its directory
 		return wire.Errorf(wire.Conflict, "the state directory %s is in use by another process", l).WithHint("try again")
 	}
-	return wire.Errorf(wire.Conflict, "the state directory %s is in use by %s", l, strings.Join(who, ", ")).
-		WithHint("end it (kill %s), or name another directory with --storage or BANDSOX_STORAGE", strings.Join(pids, " "))
+	busy := wire.Errorf(wire.Conflict, "the state directory %s is in use by %s", l, strings.Join(who, ", "))
+	if len(who) == 1 && strings.Contains(who[0], "bandsox serve") {
+		return busy.WithHint("end it (bandsox serve --stop), or name another directory with --storage or BANDSOX_STORAGE")
+	}
+	return busy.WithHint("end it (kill %s), or name another directory with --storage or BANDSOX_STORAGE", strings.Join(pids, " "))
 }
 
 // commandOf is how a process was called, as far as it is worth reading.
