@@ -35,6 +35,12 @@ const (
 	EventGap            = "gap"             // events that are no longer kept; details: lost, their number
 )
 
+// EventTypes are all the types of events there are.
+func EventTypes() []string {
+	return []string{EventCreated, EventReady, EventPaused, EventResumed, EventStopped, EventFailed, EventDeleted, EventRenamed,
+		EventUpdated, EventProcessStarted, EventProcessExited, EventOOM, EventSnapshot, EventGap}
+}
+
 // EventsFromNow asks for the events that are yet to come.
 const EventsFromNow = -1
 

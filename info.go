@@ -13,7 +13,7 @@ import (
 // object of the API.
 type Info struct {
 	ID          string            `json:"id"`
-	Name        string            `json:"name,omitempty"`
+	Name        string            `json:"name"`
 	Image       string            `json:"image"`
 	Digest      string            `json:"digest"`
 	VCPU        int               `json:"vcpu"`

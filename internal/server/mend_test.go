@@ -21,6 +21,13 @@ func TestNothingIsDroppedInSilence(t *testing.T) {
 		t.Errorf("mcp: %d %s", got.status, got.body)
 	}
 	h.create(bandsox.CreateOptions{Image: vmtest.Image(t), Name: "ann"})
+	if got := h.do("POST", "/api/webhooks", map[string]any{"url": "http://127.0.0.1:9/", "types": []string{"craeted"}}); got.status != http.StatusBadRequest {
+		t.Errorf("a webhook for events that never are: %d %s", got.status, got.body)
+	}
+	nameless := h.create(bandsox.CreateOptions{Image: vmtest.Image(t)})
+	if got := h.do("GET", "/api/vms/"+nameless.ID()[:8], nil); got.field("name") != "" {
+		t.Errorf("the name of one that has none, by the beginning of its id: %d %s", got.status, got.body)
+	}
 	u, err := url.Parse(h.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,6 +120,11 @@ func (s *Server) createWebhook(ctx context.Context, in *struct{ Body api.CreateW
 	u, err := url.Parse(in.Body.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, invalid("url %q: must be http or https", in.Body.URL)
+	}
+	for _, t := range in.Body.Types {
+		if !slices.Contains(bandsox.EventTypes(), t) {
+			return nil, invalid("types: there are no events of type %q", t).WithHint("there are %s", strings.Join(bandsox.EventTypes(), ", "))
+		}
 	}
 	last, err := s.m.LastEvent(ctx)
 	if err != nil {
