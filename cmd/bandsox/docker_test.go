@@ -48,8 +48,11 @@ func TestDockersHabits(t *testing.T) {
 		t.Errorf("inspect of one that is there and one that isn't: %v %s", err, out)
 	}
 	dir := filepath.Join(t.TempDir(), "d")
-	if err := os.Mkdir(dir, 0o755); err == nil {
-		err = os.WriteFile(filepath.Join(dir, "f"), []byte("kept\n"), 0o644)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("kept\n"), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	l.says(t, "cp", "-r", dir, "box:/root/d")
 	if out := l.says(t, "exec", "-w", "/root/d", "box", "cat", "f"); out != "kept\n" {
