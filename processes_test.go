@@ -68,7 +68,10 @@ func TestSessions(t *testing.T) {
 	m := newManager(t, t.TempDir())
 	sb := create(t, m, CreateOptions{})
 	cmd := sb.Shell("echo ready; while read x; do echo got $x; done; echo end; exit 7")
-	cmd.Detach, cmd.OpenStdin, cmd.Dir = true, true, "/tmp"
+	if err := sb.Mkdir(ctx, "/work", MkdirOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Detach, cmd.OpenStdin, cmd.Dir = true, true, "/work"
 	if err := cmd.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +83,7 @@ func TestSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, err := p.Info(ctx)
-	if err != nil || info.Exit != nil || info.Argv[2] == "" || info.Dir != "/tmp" || !info.Stdin || info.TTY || info.PID == 0 || info.Started.IsZero() {
+	if err != nil || info.Exit != nil || info.Argv[2] == "" || info.Dir != "/work" || !info.Stdin || info.TTY || info.PID == 0 || info.Started.IsZero() {
 		t.Errorf("%+v %v", info, err)
 	}
 	if err := p.CloseStdin(ctx); err != nil {

@@ -34,7 +34,7 @@ func TestCompletion(t *testing.T) {
 		{"stop crate cra", "crane", ":4"},
 		{"inspect cra", "crane crate", ":4"},
 		{"inspect " + id[:19], id, ":4"},
-		{"inspect crate ", "", ":4"},
+		{"inspect crate ", "crane", ":4"},
 		{"inspect ", "crane crate", ":4"},
 		{"exec crate ", "", ":0"},
 		{"exec -it cra", "crane crate", ":4"},

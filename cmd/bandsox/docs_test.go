@@ -22,6 +22,7 @@ func TestCommandLineReference(t *testing.T) {
 	t.Setenv("BANDSOX_DRIVER", "")
 	t.Setenv("BANDSOX_ACCEL", "")
 	t.Setenv("BANDSOX_AGENT", "")
+	t.Setenv("BANDSOX_NO_TEMPLATES", "")
 	root := newRoot(&app{})
 	root.InitDefaultHelpCmd()
 	describe(&b, root)

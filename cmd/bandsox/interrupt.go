@@ -21,6 +21,7 @@ type interrupts struct {
 	mu     sync.Mutex
 	pass   func(syscall.Signal) error // to the program that runs, if one does
 	atExit []func()                   // what must be put right even then, the last first
+	leave  bool                       // the first ends us like a second
 	seen   int
 	first  syscall.Signal
 }
@@ -42,10 +43,10 @@ func (in *interrupts) got(s syscall.Signal, cancel context.CancelFunc) {
 	if in.seen++; in.seen == 1 {
 		in.first = s
 	}
-	seen, pass, atExit := in.seen, in.pass, in.atExit
+	seen, pass, atExit, leave := in.seen, in.pass, in.atExit, in.leave
 	in.mu.Unlock()
 	switch {
-	case seen > 1:
+	case seen > 1 || leave:
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -94,6 +95,13 @@ func (in *interrupts) passTo(pass func(syscall.Signal) error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.pass = pass
+}
+
+// leaveAtOnce has the first interrupt put right what must be, and end us.
+func (in *interrupts) leaveAtOnce() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.leave = true
 }
 
 // onExit adds what a second interrupt must still do; the returned func takes it back.

@@ -30,7 +30,7 @@ func newLab(t *testing.T) *lab {
 	vmtest.NeedQEMU(t)
 	k := vmKit(t)
 	l := &lab{state: filepath.Join(t.TempDir(), "state"), image: "dir:" + k.image}
-	l.env = append(os.Environ(), "BANDSOX_STORAGE="+l.state, "BANDSOX_AGENT="+k.agent, "HOME="+t.TempDir(),
+	l.env = append(os.Environ(), "BANDSOX_STORAGE="+l.state, "BANDSOX_AGENT="+k.agent, "BANDSOX_NO_TEMPLATES=1", "HOME="+t.TempDir(),
 		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	if err := os.MkdirAll(l.state, 0o755); err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func TestOrdinaryUser(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(mine, args...)
 		cmd.Env = []string{"HOME=" + home, "TMPDIR=" + filepath.Join(home, "tmp"), "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-			"BANDSOX_STORAGE=" + l.state, "BANDSOX_AGENT=" + filepath.Join(home, "agent")}
+			"BANDSOX_STORAGE=" + l.state, "BANDSOX_AGENT=" + filepath.Join(home, "agent"), "BANDSOX_NO_TEMPLATES=1"}
 		cmd.Dir, cmd.SysProcAttr = home, as
 		var out, errOut output
 		cmd.Stdout, cmd.Stderr = &out, &errOut

@@ -240,6 +240,7 @@ ash or sh, the first that is there. Leave it as you leave a shell.`,
 			}
 			return a.withSandbox(cmd.Context(), args[0], func(sb *client.Sandbox) error {
 				defer a.interrupts.onExit(j.tty.restore)()
+				a.interrupts.leaveAtOnce() // Ctrl-C is typed: a signal is for us, and a shell heeds none
 				c := sb.Shell(findShell)
 				j.prepare(c)
 				return j.finish(bandsox.Info{}, c.Run(cmd.Context()))

@@ -93,6 +93,7 @@ func (k kit) install(e *testscript.Env) error {
 		return err
 	}
 	e.Setenv("BANDSOX_AGENT", k.agent)
+	e.Setenv("BANDSOX_NO_TEMPLATES", "1") // each would cost a boot beside the script's own
 	e.Setenv("IMAGE", k.image)
 	return os.Symlink(k.kernels, filepath.Join(state, "kernels"))
 }

@@ -84,7 +84,7 @@ With --install it is started by systemd with the machine.`,
 	f.BoolVar(&s.uninstall, "uninstall", false, "remove that unit")
 	f.BoolVar(&s.printUnit, "print-unit", false, "print that unit")
 	f.BoolVar(&s.user, "user", false, "with --install, --uninstall, --print-unit: a unit of your own, not the system's")
-	f.BoolVar(&a.noTemplates, "no-templates", false, "boot every sandbox, and save no machines that have just booted")
+	f.BoolVar(&a.noTemplates, "no-templates", os.Getenv("BANDSOX_NO_TEMPLATES") != "", "boot every sandbox, and save no machines that have just booted (BANDSOX_NO_TEMPLATES=1, also for a server in the background)")
 	f.BoolVar(&reload, "reload", false, "does nothing; for those who are used to it")
 	f.StringVar(&s.logFile, "log-file", "", "write what is said to this file, of which little is kept")
 	f.BoolVar(&a.keepLeftovers, "keep-leftovers", false, "leave to cleanup what killed processes left behind")

@@ -177,3 +177,17 @@ func TestTerminalNeedsOne(t *testing.T) {
 		t.Errorf("exit code %d, output %s", code, strconv.Quote(string(out)))
 	}
 }
+
+// TestTerminalEndsAtSIGTERM, of which a shell takes no heed, and leaves our
+// terminal as it was.
+func TestTerminalEndsAtSIGTERM(t *testing.T) {
+	l := newFake(t)
+	l.says(t, "create", "--name", "box", l.image)
+	s := l.screen(t, "terminal", "box")
+	s.types(t, "trap '' TERM; echo read''y\r")
+	s.says(t, "ready\r\n")
+	s.lent(t)
+	s.signal(t, syscall.SIGTERM)
+	s.ends(t, inTime, 128+int(syscall.SIGTERM))
+	s.restored(t)
+}

@@ -33,6 +33,7 @@ func exits(t *testing.T, what string, err error, want bandsox.ExitError) {
 func execs(t *testing.T, h House) {
 	ctx := t.Context()
 	b := box(t, h, bandsox.CreateOptions{Env: map[string]string{"OF_BOX": "yes"}})
+	ok(t, "mkdir", b.Mkdir(ctx, "/some/where", bandsox.MkdirOptions{Parents: true}))
 	for what, c := range map[string]struct {
 		p    Program
 		want string

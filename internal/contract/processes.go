@@ -43,14 +43,15 @@ func view(t *testing.T, p Process, o bandsox.AttachOptions) (string, Viewer, err
 func processes(t *testing.T, h House) {
 	ctx := t.Context()
 	b := box(t, h, bandsox.CreateOptions{})
-	p := detached(t, b, Program{Shell: "echo ready; while read x; do echo got $x; done; echo end; exit 7", OpenStdin: true, Dir: "/tmp"})
+	ok(t, "mkdir", b.Mkdir(t.Context(), "/work", bandsox.MkdirOptions{}))
+	p := detached(t, b, Program{Shell: "echo ready; while read x; do echo got $x; done; echo end; exit 7", OpenStdin: true, Dir: "/work"})
 	same, err := b.Find(ctx, p.ID()[:15])
 	if err != nil || same.ID() != p.ID() {
 		t.Fatal(same, err)
 	}
 	ok(t, "write", p.Write(ctx, []byte("one\n\xfftwo\n")))
 	info, err := p.Info(ctx)
-	if err != nil || info.Exit != nil || info.Argv[0] != "/bin/sh" || info.Dir != "/tmp" || !info.Stdin || info.TTY || info.PID == 0 || info.Started.IsZero() {
+	if err != nil || info.Exit != nil || info.Argv[0] != "/bin/sh" || info.Dir != "/work" || !info.Stdin || info.TTY || info.PID == 0 || info.Started.IsZero() {
 		t.Errorf("%+v %v", info, err)
 	}
 	soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
