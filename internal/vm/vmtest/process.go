@@ -290,7 +290,23 @@ func (m *processMachine) signal(s syscall.Signal) error {
 	return nil
 }
 
-func (m *processMachine) Pause(context.Context) error  { return m.signal(syscall.SIGSTOP) }
+// Pause returns when it stands still: the signal is heeded a moment later.
+func (m *processMachine) Pause(ctx context.Context) error {
+	if err := m.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for !m.stopped() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.done:
+			return m.signal(0)
+		case <-time.After(200 * time.Microsecond):
+		}
+	}
+	return nil
+}
+
 func (m *processMachine) Resume(context.Context) error { return m.signal(syscall.SIGCONT) }
 
 // ResizeDrive has no guest to tell: the agent's files are the host's.
