@@ -24,6 +24,9 @@ func TestExecOverHTTP(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	sb := h.create(bandsox.CreateOptions{Name: "ann"})
+	if err := sb.Mkdir(t.Context(), "/a/x/y", bandsox.MkdirOptions{Parents: true}); err != nil {
+		t.Fatal(err)
+	}
 	type any2 = map[string]any
 	for what, c := range map[string]struct {
 		body   any2
@@ -41,6 +44,7 @@ func TestExecOverHTTP(t *testing.T) {
 		"both":       {any2{"command": "a", "args": []string{"b"}}, 400, `"invalid"`},
 		"negative":   {any2{"command": "a", "timeout": -1}, 422, `"invalid"`},
 		"bad env":    {any2{"command": "a", "env": "A=1"}, 422, `"invalid"`},
+		"no place":   {any2{"command": "pwd", "cwd": "/none"}, 404, `"not_found"`},
 		"no program": {any2{"args": []string{"no-such-program"}}, 404, `"not_found"`},
 		"too much":   {any2{"command": "head -c 70000000 /dev/zero", "timeout": 600}, 413, `"exhausted"`},
 	} {
