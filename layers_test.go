@@ -90,6 +90,8 @@ var edges = []edge{
 	{"internal/vm/firecracker", "internal/vm", "is one of its drivers"},
 	{"internal/vm/firecracker", "internal/vm/monitor", "its machine is a process of this host"},
 	{"internal/vm/firecracker", "internal/wire", "errors with a code and a hint"},
+	{"internal/vm/qemu", "internal/vm/monitor", "its machine is one, too"},
+	{"internal/vm/monitor", "internal/vm", "finds machines, and what was saved of them"},
 	{"internal/vm/monitor", "internal/wire", "errors with a code and a hint"},
 	{"internal/vm/qemu", "internal/vm", "is one of its drivers"},
 	{"internal/vm/qemu", "internal/wire", "errors with a code and a hint"},
@@ -103,6 +105,7 @@ var edges = []edge{
 	{"internal/vm/vmtest", "internal/disk", "machines need drives"},
 	{"internal/vm/vmtest", "internal/kernel", "machines need a kernel"},
 	{"internal/vm/vmtest", "internal/vm", "the contract is that of its interfaces"},
+	{"internal/vm/vmtest", "internal/vm/monitor", "the process fake is a process of this host as well"},
 	{"internal/vm/vmtest", "internal/wire", "what the agent is asked, and how errors are classed"},
 }
 

@@ -39,6 +39,20 @@ type Drive struct {
 	ReadOnly bool
 }
 
+// Begin calls Meanwhile, if there is one, beside what its caller does. The error
+// comes when it has ended.
+func (o SaveOptions) Begin(ctx context.Context) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		if o.Meanwhile == nil {
+			ended <- nil
+			return
+		}
+		ended <- o.Meanwhile(ctx)
+	}()
+	return ended
+}
+
 // Driver makes machines of one virtual machine monitor.
 type Driver interface {
 	// Name is what users type and see: "qemu", "firecracker".

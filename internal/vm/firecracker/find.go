@@ -14,24 +14,7 @@ import (
 
 // Find looks through the host's processes for our machines under dir.
 func (d *driver) Find(ctx context.Context, dir string) ([]vm.Handle, error) {
-	dir, err := monitor.RealPath(dir)
-	if err != nil {
-		return nil, err
-	}
-	pids, err := monitor.Pids()
-	if err != nil {
-		return nil, err
-	}
-	var found []vm.Handle
-	for _, pid := range pids {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if h, ok := handleOf(pid); ok && monitor.Under(h.Dir, dir) {
-			found = append(found, h)
-		}
-	}
-	return found, nil
+	return monitor.Find(ctx, dir, handleOf)
 }
 
 // handleOf makes a handle of what /proc tells of a process, if it is a machine.

@@ -10,14 +10,11 @@ package firecracker
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/bandsox/bandsox/internal/vm"
 	"github.com/bandsox/bandsox/internal/vm/monitor"
@@ -39,8 +36,7 @@ type driver struct {
 
 	kvm func(context.Context) error // why no guest can run, if none can
 
-	versions sync.Map // of programs, by programKey
-	plain    sync.Map // confinements that this host doesn't let an ordinary user have
+	plain sync.Map // confinements that this host doesn't let an ordinary user have
 }
 
 // Name is "firecracker".
@@ -92,59 +88,26 @@ func (d *driver) jailer() string {
 	return path
 }
 
-// Version asks the program, once for each that there is.
+var program = monitor.Program{Name: "Firecracker", Line: regexp.MustCompile(`(?m)^Firecracker v(\S+)`), Install: "bandsox init --force"}
+
+// Version asks the program, which must not be too old.
 func (d *driver) Version(ctx context.Context) (string, error) {
 	path, err := d.binary()
 	if err != nil {
 		return "", err
 	}
-	st, err := os.Stat(path)
+	text, err := program.Version(ctx, path)
 	if err != nil {
-		return "", wire.Errorf(wire.Unavailable, "finding Firecracker: %w", err)
+		return "", err
 	}
-	key := programKey{path, st.Size(), st.ModTime()}
-	if v, ok := d.versions.Load(key); ok {
-		return v.(string), nil
-	}
-	v, err := askVersion(ctx, path)
-	if err == nil {
-		d.versions.Store(key, v)
-	}
-	return v, err
-}
-
-// programKey is one program at one time: it may be replaced by a newer one.
-type programKey struct {
-	path  string
-	size  int64
-	mtime time.Time
-}
-
-var versionLine = regexp.MustCompile(`(?m)^Firecracker v(\S+)`)
-
-func askVersion(ctx context.Context, path string) (string, error) {
-	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env = monitor.Environ()
-	out, err := cmd.Output()
-	if err != nil {
-		var ee *exec.ExitError
-		if errors.As(err, &ee) && len(ee.Stderr) > 0 {
-			err = errors.New(strings.TrimSpace(string(ee.Stderr)))
-		}
-		return "", wire.Errorf(wire.Unavailable, "running %q: %w", path, err).WithHint("bandsox init --force")
-	}
-	m := versionLine.FindSubmatch(out)
-	if m == nil {
-		return "", wire.Errorf(wire.Unavailable, "running %q: it is not Firecracker: %.80q", path, out)
-	}
-	v, err := parseVersion(string(m[1]))
+	v, err := parseVersion(text)
 	if err != nil {
 		return "", wire.Errorf(wire.Unavailable, "running %q: %w", path, err)
 	}
 	if v.before(oldest) {
 		return "", wire.Errorf(wire.Unavailable, "running %q: it is version %s, and %s or newer is needed", path, v, oldest).WithHint("bandsox init --force")
 	}
-	return string(m[1]), nil
+	return text, nil
 }
 
 // needKVM says why no guest can run, if none can.

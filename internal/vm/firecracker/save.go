@@ -3,7 +3,6 @@ package firecracker
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -67,20 +66,13 @@ func (m *machine) Save(ctx context.Context, o vm.SaveOptions) (vm.Saved, error) 
 
 // snapshot writes the files while the guest stands still.
 func (m *machine) snapshot(ctx context.Context, o vm.SaveOptions) error {
-	meanwhile := make(chan error, 1)
-	go func() {
-		if o.Meanwhile == nil {
-			meanwhile <- nil
-			return
-		}
-		meanwhile <- o.Meanwhile(ctx)
-	}()
+	disks := o.Begin(ctx)
 	kind := "Full"
 	if m.handle.Memory != "" && !monitor.Swapped(m.handle.PID) {
 		kind = "Diff"
 	}
 	err := m.api.createSnapshot(ctx, snapshotCreate{SnapshotType: kind, SnapshotPath: saveState, MemFilePath: saveMemory})
-	return errors.Join(err, <-meanwhile)
+	return errors.Join(err, <-disks)
 }
 
 // still runs f while the guest is paused by the interface, which is the only way
@@ -138,7 +130,7 @@ func (d *driver) Restore(ctx context.Context, spec vm.Spec, from string, saved v
 		return nil, fail(wire.Errorf(wire.Unavailable, "Firecracker %s has a flaw: %s", version, deafAfterRestore.what).WithHint("bandsox init --force"))
 	}
 	l := launch{Spec: spec, from: from}
-	if l.memory, err = checkSaved(from, spec.MemMiB); err != nil {
+	if l.memory, err = monitor.CheckSaved(from, spec.MemMiB); err != nil {
 		return nil, fail(err)
 	}
 	m, err := d.launch(ctx, l)
@@ -155,24 +147,4 @@ func (d *driver) Restore(ctx context.Context, spec vm.Spec, from string, saved v
 	m.handle.Boot = time.Since(start)
 	go m.watch()
 	return m, nil
-}
-
-// checkSaved is the path of the memory that was saved in dir.
-func checkSaved(dir string, mib int) (string, error) {
-	path, err := filepath.Abs(filepath.Join(dir, vm.SavedMemory))
-	if err != nil {
-		return "", err
-	}
-	for _, name := range []string{vm.SavedState, vm.SavedMemory} {
-		st, err := os.Stat(filepath.Join(dir, name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return "", wire.Errorf(wire.NotFound, "opening what was saved: %w", err)
-		case err != nil:
-			return "", wire.Errorf(monitor.CodeOf(err), "opening what was saved: %w", err)
-		case name == vm.SavedMemory && st.Size() != int64(mib)<<20:
-			return "", wire.Errorf(wire.Conflict, "the saved memory has %d bytes: want %d MiB", st.Size(), mib)
-		}
-	}
-	return path, nil
 }

@@ -4,6 +4,7 @@
 package monitor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -155,6 +156,14 @@ func CodeOf(err error) wire.Code {
 		return wire.NotFound
 	}
 	return wire.Internal
+}
+
+// CodeOfContext is the class of a failure that ctx may have caused.
+func CodeOfContext(ctx context.Context) wire.Code {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return wire.Timeout
+	}
+	return wire.Unavailable
 }
 
 // HintOf is what an error says to do about it.

@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"bytes"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,36 +56,5 @@ func TestPipe(t *testing.T) {
 	}
 	if _, err := ReadPipe(file, func([]byte) {}); err == nil {
 		t.Error("a file was read as a pipe")
-	}
-}
-
-// TestConsole: what is kept is the newest part, bounded, and follows no link.
-func TestConsole(t *testing.T) {
-	c := Console{Dir: t.TempDir()}
-	line := strings.Repeat("x", 999) + "\n"
-	for range 3000 {
-		c.Keep([]byte(line))
-	}
-	c.Keep([]byte("[1.0] Kernel panic - not syncing: no \xff init\nmore\n"))
-	r, err := c.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil || len(b) < consoleHalf || len(b) > 2*consoleHalf+len(line) || !bytes.HasSuffix(b, []byte("more\n")) {
-		t.Errorf("%d bytes, %v", len(b), err)
-	}
-	if why := c.Panic(); why != "no ? init" {
-		t.Errorf("panic %q", why)
-	}
-	linked := Console{Dir: t.TempDir()}
-	target := filepath.Join(t.TempDir(), "target")
-	if err := os.Symlink(target, linked.path(consoleFile)); err != nil {
-		t.Fatal(err)
-	}
-	linked.Keep([]byte("x"))
-	if _, err := os.Stat(target); err == nil {
-		t.Error("a link was followed")
 	}
 }

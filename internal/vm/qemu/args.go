@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -125,15 +126,7 @@ func socketFD(id string, fd int) string {
 
 // kernelWords is the kernel's command line.
 func kernelWords(s vm.Spec, accel string) string {
-	words := []string{
-		"console=hvc0", guest.console, "quiet",
-		"panic=-1", "reboot=t",
-		"mitigations=off", // one tenant per kernel
-		"init_on_alloc=0", // the same: no page is cleared that is about to be overwritten
-		"lsm=landlock,yama,bpf", "hardened_usercopy=off", "randomize_kstack_offset=off",
-		"cryptomgr.notests",   // a tenth of a second
-		"random.trust_cpu=on", // the host adds entropy of its own
-	}
+	words := append([]string{"console=hvc0", guest.console, "reboot=t"}, monitor.GuestWords...)
 	if khz := tscKHz(); accel == "tcg" && khz > 0 {
 		// The guest's TSC is the host's own. Its watchdog has but jiffies to hold
 		// it against, which lag on a busy host, and would distrust the better of the two.

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -20,7 +19,7 @@ func (d *driver) Boot(ctx context.Context, spec vm.Spec) (vm.Machine, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	if err := checkKernel(spec.Kernel); err != nil {
+	if err := monitor.CheckKernel(spec.Kernel, true); err != nil {
 		return nil, err
 	}
 	return d.launch(ctx, launch{Spec: spec})
@@ -45,7 +44,7 @@ func (d *driver) launch(ctx context.Context, l launch) (_ *machine, err error) {
 		return nil, err
 	}
 	if l.accel, err = d.accel(ctx); err != nil {
-		return nil, wire.Errorf(wire.CodeOf(err), "booting machine %q: %w", l.ID, err).WithHint("%s", hintOf(err))
+		return nil, wire.Errorf(wire.CodeOf(err), "booting machine %q: %w", l.ID, err).WithHint("%s", monitor.HintOf(err))
 	}
 	if err := makeAbsolute(&l.Spec); err != nil { // QEMU runs in another directory
 		return nil, err
@@ -87,7 +86,7 @@ func makeAbsolute(s *vm.Spec) (err error) {
 
 // spawn starts one process and shakes hands with it. On error it has ended.
 func (d *driver) spawn(ctx context.Context, l launch) (_ *machine, err error) {
-	socks, err := openSockets(l.Dir)
+	socks, err := monitor.OpenDir(l.Dir)
 	if err != nil {
 		return nil, wire.Errorf(wire.Internal, "booting machine %q: %w", l.ID, err)
 	}
@@ -98,7 +97,7 @@ func (d *driver) spawn(ctx context.Context, l launch) (_ *machine, err error) {
 		}
 	}()
 	if err := m.start(l); err != nil {
-		return nil, wire.Errorf(codeOfErrno(err), "booting machine %q: %w", l.ID, err)
+		return nil, wire.Errorf(monitor.CodeOf(err), "booting machine %q: %w", l.ID, err)
 	}
 	err = m.connect(ctx)
 	if err == nil && l.state != nil {
@@ -110,7 +109,7 @@ func (d *driver) spawn(ctx context.Context, l launch) (_ *machine, err error) {
 		}
 		return nil, bootError(ctx, l.ID, err)
 	}
-	m.handle.PID, m.handle.StartTime, m.handle.Version = m.proc.pid, m.proc.start, m.qmp.version
+	m.handle.PID, m.handle.StartTime, m.handle.Version = m.proc.PID, m.proc.Start, m.qmp.version
 	return m, nil
 }
 
@@ -122,12 +121,12 @@ func (m *machine) start(l launch) (err error) {
 		return err
 	}
 	defer null.Close()
-	control, err := m.socks.listen(qmpSocket)
+	control, err := listen(m.socks, qmpSocket)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	agent, err := m.socks.listen(agentSocket)
+	agent, err := listen(m.socks, agentSocket)
 	if err != nil {
 		return err
 	}
@@ -147,7 +146,7 @@ func (m *machine) start(l launch) (err error) {
 		argv = append(argv, incoming(len(files))...)
 		files = append(files, l.state)
 	}
-	m.proc, err = startProcess(argv, l.Dir, files)
+	m.proc, err = monitor.StartProcess(argv, l.Dir, files, nil)
 	return err
 }
 
@@ -155,14 +154,14 @@ var errNoSandbox = errors.New("this QEMU has no -sandbox")
 
 // refusal waits for a QEMU that hung up to end, and takes its own words for why.
 func (m *machine) refusal(err error) error {
-	if killed := m.proc.kill(); killed != nil {
+	if killed := m.proc.Kill(); killed != nil {
 		return errors.Join(err, killed)
 	}
 	m.stderr.wait()
 	words := m.stderr.String()
 	switch {
-	case words == "" && m.proc.state != nil:
-		return errors.New("QEMU ended: " + m.proc.state.String())
+	case words == "" && m.proc.State() != nil:
+		return errors.New("QEMU ended: " + m.proc.State().String())
 	case words == "":
 		return err
 	}
@@ -205,23 +204,4 @@ func bootError(ctx context.Context, id string, err error) error {
 	e := wire.Errorf(code, "booting machine %q: %w", id, err)
 	e.Hint = hint
 	return e
-}
-
-func codeOfErrno(err error) wire.Code {
-	switch {
-	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EMFILE),
-		errors.Is(err, unix.ENFILE), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EDQUOT):
-		return wire.Exhausted
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return wire.Denied
-	}
-	return wire.Internal
-}
-
-func hintOf(err error) string {
-	var e *wire.Error
-	if errors.As(err, &e) {
-		return e.Hint
-	}
-	return ""
 }

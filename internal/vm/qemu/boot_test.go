@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/vm/vmtest"
 )
 
@@ -129,8 +130,8 @@ func bareHello(tb testing.TB, e vmtest.Env) (time.Duration, error) {
 func TestBadProgram(t *testing.T) {
 	e := vmtest.Kit(t)
 	missing := New(Options{Binary: "/nowhere/qemu"})
-	if _, err := missing.Version(t.Context()); err == nil || !strings.Contains(hintOf(err), "apt-get install") {
-		t.Errorf("no QEMU: %v, hint %q", err, hintOf(err))
+	if _, err := missing.Version(t.Context()); err == nil || !strings.Contains(monitor.HintOf(err), "apt-get install") {
+		t.Errorf("no QEMU: %v, hint %q", err, monitor.HintOf(err))
 	}
 	script := filepath.Join(t.TempDir(), "qemu")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho boom >&2\nexit 7\n"), 0o755); err != nil {

@@ -3,37 +3,25 @@ package qemu
 import (
 	"context"
 	"encoding/base64"
-	"errors"
-	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 )
 
-// A guest prints into a ring in QEMU's memory, which holds the newest part
-// whether or not we run. What we read from there is kept in two files of which
-// the older is replaced when the newer is full. So nobody waits for anybody and
-// nothing grows.
-const (
-	consoleFile = "console.log"
-	consoleOld  = "console.old.log"
-	consoleHalf = 512 << 10
-	consoleRead = 64 << 10 // at once: a line of QMP is bounded
-)
-
+// console is what a guest prints: into a ring in QEMU's memory, which holds the
+// newest part whether or not we run, and from there into the files of a
+// monitor.Console. So nobody waits for anybody.
 type console struct {
-	dir     string
-	mu      sync.Mutex
-	unsaved []byte // what a full disk had no room for, the newest of it
+	monitor.Console
+	draining sync.Mutex
 }
+
+const consoleRead = 64 << 10 // at once: a line of QMP is bounded
 
 // drain moves what the guest has printed from the rings into the files.
 func (c *console) drain(ctx context.Context, q *qmp) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.draining.Lock()
+	defer c.draining.Unlock()
 	for _, ring := range []string{"early", "console"} {
 		// A guest that prints faster than we read must not keep us here.
 		for left := consoleRing; left > 0; {
@@ -49,99 +37,9 @@ func (c *console) drain(ctx context.Context, q *qmp) error {
 			if len(b) == 0 {
 				break
 			}
-			c.keep(b)
+			c.Keep(b)
 			left -= len(b)
 		}
 	}
 	return nil
-}
-
-// keep saves what was drained: it is in the ring no more, so what can't be
-// written stays here.
-func (c *console) keep(b []byte) {
-	c.unsaved = append(c.unsaved, b...)
-	if c.append(c.unsaved) == nil {
-		c.unsaved = nil
-	} else if over := len(c.unsaved) - consoleRing; over > 0 {
-		c.unsaved = append([]byte(nil), c.unsaved[over:]...)
-	}
-}
-
-// append adds to the newer file, and starts another when it is full.
-func (c *console) append(b []byte) error {
-	// The directory is ours, but a link in it is never followed.
-	f, err := os.OpenFile(c.path(consoleFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
-	if st, err := f.Stat(); err != nil || st.Size() < consoleHalf {
-		return err
-	}
-	return os.Rename(c.path(consoleFile), c.path(consoleOld))
-}
-
-// open returns what is kept, oldest first.
-func (c *console) open() (io.ReadCloser, error) {
-	c.mu.Lock() // or a file is renamed between the two
-	defer c.mu.Unlock()
-	var r consoleReader
-	for _, name := range []string{consoleOld, consoleFile} {
-		f, err := os.Open(c.path(name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			_ = r.Close()
-			return nil, err
-		}
-		r.files = append(r.files, f)
-	}
-	readers := make([]io.Reader, len(r.files))
-	for i, f := range r.files {
-		readers[i] = f
-	}
-	r.Reader = io.MultiReader(append(readers, strings.NewReader(string(c.unsaved)))...)
-	return &r, nil
-}
-
-// panicLine is the kernel's reason if the last words of the guest were a panic.
-func (c *console) panicLine() string {
-	r, err := c.open()
-	if err != nil {
-		return ""
-	}
-	defer r.Close()
-	text, _ := io.ReadAll(r)
-	if len(text) > 16<<10 {
-		text = text[len(text)-16<<10:]
-	}
-	const mark = "Kernel panic - not syncing: "
-	i := strings.LastIndex(string(text), mark)
-	if i < 0 {
-		return ""
-	}
-	line, _, _ := strings.Cut(string(text[i+len(mark):]), "\n")
-	if len(line) > 200 {
-		line = line[:200]
-	}
-	return strings.ToValidUTF8(strings.TrimSpace(line), "?")
-}
-
-func (c *console) path(name string) string { return filepath.Join(c.dir, name) }
-
-type consoleReader struct {
-	io.Reader
-	files []*os.File
-}
-
-func (r *consoleReader) Close() error {
-	var errs []error
-	for _, f := range r.files {
-		errs = append(errs, f.Close())
-	}
-	return errors.Join(errs...)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -17,8 +18,8 @@ import (
 // decides that it has ended.
 type machine struct {
 	handle  vm.Handle
-	socks   *sockets
-	proc    *process
+	socks   *monitor.Dir
+	proc    *monitor.Process
 	stderr  *stderrTail // nil if it can't be had
 	console console
 
@@ -49,9 +50,9 @@ type ending struct {
 	err    error
 }
 
-func newMachine(h vm.Handle, s *sockets) *machine {
+func newMachine(h vm.Handle, s *monitor.Dir) *machine {
 	m := &machine{
-		handle: h, socks: s, console: console{dir: h.Dir},
+		handle: h, socks: s, console: console{Console: monitor.Console{Dir: h.Dir}},
 		ready: make(chan struct{}), stopped: make(chan struct{}, 1), halted: make(chan error, 1),
 		watching: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -65,16 +66,16 @@ func (d *driver) Adopt(ctx context.Context, h vm.Handle) (vm.Machine, error) {
 	gone := func(err error) error {
 		return wire.Errorf(wire.NotFound, "adopting machine %q: it is gone: %w", h.ID, err)
 	}
-	if id, _, ok := machineOf(h.PID); !ok || id != h.ID {
+	if id, _, ok := machineOf(monitor.Args(h.PID)); !ok || id != h.ID {
 		return nil, gone(fmt.Errorf("process %d is not its QEMU", h.PID))
 	}
-	proc, err := findProcess(h.PID, h.StartTime)
+	proc, err := monitor.FindProcess(h.PID, h.StartTime)
 	if err != nil {
 		return nil, gone(err)
 	}
-	socks, err := openSockets(h.Dir)
+	socks, err := monitor.OpenDir(h.Dir)
 	if err != nil {
-		proc.forget()
+		proc.Forget()
 		return nil, wire.Errorf(wire.Internal, "adopting machine %q: %w", h.ID, err)
 	}
 	m := newMachine(h, socks)
@@ -85,7 +86,7 @@ func (d *driver) Adopt(ctx context.Context, h vm.Handle) (vm.Machine, error) {
 
 // connect shakes hands with QEMU. A bad greeting is QEMU's end or a stranger.
 func (m *machine) connect(ctx context.Context) error {
-	conn, err := m.socks.dial(ctx, qmpSocket, m.proc.done)
+	conn, err := m.socks.Dial(ctx, qmpSocket, m.proc.Done())
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (m *machine) watch() {
 		if m.connect(m.alive()) != nil {
 			// Only the process's end is left to see.
 			select {
-			case <-m.proc.done:
+			case <-m.proc.Done():
 				m.finish()
 			case <-m.released.Done():
 			}
@@ -124,7 +125,7 @@ func (m *machine) watch() {
 		select {
 		case <-m.stopped:
 			m.look()
-		case <-m.proc.done:
+		case <-m.proc.Done():
 			m.finish()
 			return
 		case <-m.released.Done():
@@ -139,7 +140,7 @@ func (m *machine) alive() context.Context {
 	go func() {
 		defer cancel()
 		select {
-		case <-m.proc.done:
+		case <-m.proc.Done():
 		case <-m.released.Done():
 		}
 	}()
@@ -171,7 +172,7 @@ func (m *machine) look() {
 		return
 	}
 	_ = m.console.drain(ctx, m.qmp)
-	if why := m.console.panicLine(); why != "" && end.err == nil {
+	if why := m.console.Panic(); why != "" && end.err == nil {
 		end.err = errors.New("the guest's kernel panicked: " + why)
 	}
 	m.mu.Lock()
@@ -180,10 +181,10 @@ func (m *machine) look() {
 	// quit flushes, a signal doesn't; but a QEMU that stays isn't waited for.
 	_ = m.qmp.do(ctx, "quit", nil, nil)
 	select {
-	case <-m.proc.done:
+	case <-m.proc.Done():
 	case <-ctx.Done():
 		if m.released.Err() == nil {
-			_ = m.proc.kill()
+			_ = m.proc.Kill()
 		}
 	}
 }
@@ -202,7 +203,7 @@ func (m *machine) finish() {
 		m.err = wire.Errorf(wire.Unavailable, "machine %q ended: %s", m.handle.ID, m.lastWords())
 	}
 	m.mu.Unlock()
-	_ = m.socks.remove()
+	_ = removeSockets(m.socks)
 	m.close()
 	close(m.done)
 }
@@ -210,8 +211,8 @@ func (m *machine) finish() {
 // lastWords is what there is to say of a QEMU that went by itself.
 func (m *machine) lastWords() string {
 	s := "QEMU ended, and its exit status went to the process that had started it"
-	if m.proc.state != nil {
-		s = "QEMU ended: " + m.proc.state.String()
+	if state := m.proc.State(); state != nil {
+		s = "QEMU ended: " + state.String()
 	}
 	if words := m.stderr.String(); words != "" {
 		s += ": " + words
@@ -222,9 +223,9 @@ func (m *machine) lastWords() string {
 // discard ends a machine that never became one.
 func (m *machine) discard() {
 	if m.proc != nil {
-		_ = m.proc.kill()
+		_ = m.proc.Kill()
 	}
-	_ = m.socks.remove()
+	_ = removeSockets(m.socks)
 	m.close()
 }
 
@@ -237,7 +238,7 @@ func (m *machine) close() {
 	m.stderr.Close()
 	m.socks.Close()
 	if m.proc != nil {
-		m.proc.forget()
+		m.proc.Forget()
 	}
 }
 
@@ -247,14 +248,14 @@ func (m *machine) Handle() vm.Handle { return m.handle }
 // Dial connects to the agent's port. What is sent waits there until the guest
 // opens it.
 func (m *machine) Dial(ctx context.Context) (net.Conn, error) {
-	conn, err := m.socks.dial(ctx, agentSocket, m.done)
+	conn, err := m.socks.Dial(ctx, agentSocket, m.done)
 	if err == nil {
 		return conn, nil
 	}
 	if err := m.gone(); err != nil {
 		return nil, fmt.Errorf("dialling the agent: %w", err)
 	}
-	return nil, wire.Errorf(codeOfContext(ctx), "dialling the agent of machine %q: %w", m.handle.ID, err)
+	return nil, wire.Errorf(monitor.CodeOfContext(ctx), "dialling the agent of machine %q: %w", m.handle.ID, err)
 }
 
 // Pause stops the guest's CPUs.
@@ -270,7 +271,7 @@ func (m *machine) ResizeDrive(ctx context.Context, drive int, size int64) error 
 
 // command runs one QMP command on a machine that lives.
 func (m *machine) command(ctx context.Context, doing, command string, args any) error {
-	err := m.withQMP(ctx, func(q *qmp) error { return q.do(ctx, command, args, nil) })
+	err := m.do(ctx, command, args, nil)
 	if err == nil {
 		return nil
 	}
@@ -278,7 +279,7 @@ func (m *machine) command(ctx context.Context, doing, command string, args any) 
 		return fmt.Errorf("%s: %w", doing, gone)
 	}
 	var refused *qmpError
-	code := codeOfContext(ctx)
+	code := monitor.CodeOfContext(ctx)
 	if errors.As(err, &refused) {
 		code = wire.Conflict
 	}
@@ -317,9 +318,9 @@ func (m *machine) gone() error {
 func (m *machine) Console(ctx context.Context) (io.ReadCloser, error) {
 	err := m.withQMP(ctx, func(q *qmp) error { return m.console.drain(ctx, q) })
 	if err != nil && m.gone() == nil && !errors.Is(err, errQMPClosed) {
-		return nil, wire.Errorf(codeOfContext(ctx), "reading the console of machine %q: %w", m.handle.ID, err)
+		return nil, wire.Errorf(monitor.CodeOfContext(ctx), "reading the console of machine %q: %w", m.handle.ID, err)
 	}
-	return m.console.open()
+	return m.console.Open()
 }
 
 // Kill ends the process and returns when it is gone.
@@ -337,7 +338,7 @@ func (m *machine) Kill() error {
 	m.mu.Lock()
 	m.killed = true
 	m.mu.Unlock()
-	if err := m.proc.kill(); err != nil {
+	if err := m.proc.Kill(); err != nil {
 		return wire.Errorf(wire.Internal, "machine %q: %w", m.handle.ID, err)
 	}
 	<-m.watching
@@ -363,7 +364,7 @@ func (m *machine) Halted() <-chan error { return m.halted }
 // Waits asks QEMU whether that is so now.
 func (m *machine) Waits(ctx context.Context) (bool, error) {
 	var s struct{ Status string }
-	err := m.withQMP(ctx, func(q *qmp) error { return q.do(ctx, "query-status", nil, &s) })
+	err := m.do(ctx, "query-status", nil, &s)
 	return s.Status == ioError, err
 }
 
@@ -373,12 +374,4 @@ func (m *machine) Release() error {
 	<-m.watching
 	m.close()
 	return nil
-}
-
-// codeOfContext is the class of a failure that ctx may have caused.
-func codeOfContext(ctx context.Context) wire.Code {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return wire.Timeout
-	}
-	return wire.Unavailable
 }

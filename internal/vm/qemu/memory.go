@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -60,16 +61,16 @@ func (m *machine) openMemory(ctx context.Context, path string) (_ *memory, err e
 	if len(f) == 0 || err != nil || !strings.Contains(words, "(ram)") || mm.base%uint64(os.Getpagesize()) != 0 {
 		return nil, fmt.Errorf("QEMU does not say where the guest's memory is, but %q", strings.TrimSpace(words))
 	}
-	if mm.pagemap, err = os.Open(procPath(m.proc.pid, "pagemap")); err != nil {
+	if mm.pagemap, err = os.Open(monitor.ProcPath(m.proc.PID, "pagemap")); err != nil {
 		return nil, err
 	}
-	if mm.mem, err = os.Open(procPath(m.proc.pid, "mem")); err != nil {
+	if mm.mem, err = os.Open(monitor.ProcPath(m.proc.PID, "mem")); err != nil {
 		return nil, unreadable(err)
 	}
 	// The process can't have ended and its number gone to another: then the files
 	// are those of a process that is not there.
-	if start, err := startTime(m.proc.pid); err != nil || start != m.proc.start {
-		return nil, fmt.Errorf("process %d is gone", m.proc.pid)
+	if start, err := monitor.StartTime(m.proc.PID); err != nil || start != m.proc.Start {
+		return nil, fmt.Errorf("process %d is gone", m.proc.PID)
 	}
 	flags := os.O_RDWR
 	if !mm.restored {

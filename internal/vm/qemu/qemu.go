@@ -9,15 +9,12 @@ package qemu
 
 import (
 	"context"
-	"errors"
-	"os"
 	"os/exec"
 	"regexp"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -37,7 +34,6 @@ type driver struct {
 	Options
 
 	noSandbox sync.Map // binaries that have no -sandbox
-	versions  sync.Map // of binaries, by versionKey
 }
 
 // Name is "qemu".
@@ -57,53 +53,15 @@ func (d *driver) binary() (string, error) {
 	return path, nil
 }
 
-var versionLine = regexp.MustCompile(`version (\d[\w.+-]*)`)
+var program = monitor.Program{Name: "QEMU", Line: regexp.MustCompile(`version (\d[\w.+-]*)`), Install: "sudo apt-get install --reinstall " + guest.pack}
 
-// Version asks the program, once for each that there is.
+// Version asks the program.
 func (d *driver) Version(ctx context.Context) (string, error) {
 	path, err := d.binary()
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", wire.Errorf(wire.Unavailable, "finding QEMU: %w", err)
-	}
-	key := versionKey{path, info.Size(), info.ModTime()}
-	if v, ok := d.versions.Load(key); ok {
-		return v.(string), nil
-	}
-	v, err := askVersion(ctx, path)
-	if err == nil {
-		d.versions.Store(key, v)
-	}
-	return v, err
-}
-
-// versionKey is one program at one time: it may be replaced by a newer one.
-type versionKey struct {
-	path  string
-	size  int64
-	mtime time.Time
-}
-
-func askVersion(ctx context.Context, path string) (string, error) {
-	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env = environ()
-	out, err := cmd.Output()
-	if err != nil {
-		var ee *exec.ExitError
-		if errors.As(err, &ee) && len(ee.Stderr) > 0 {
-			err = errors.New(strings.TrimSpace(string(ee.Stderr)))
-		}
-		return "", wire.Errorf(wire.Unavailable, "running %q: %w", path, err).
-			WithHint("sudo apt-get install --reinstall %s", guest.pack)
-	}
-	m := versionLine.FindSubmatch(out)
-	if m == nil {
-		return "", wire.Errorf(wire.Unavailable, "running %q: it is not QEMU: %.80q", path, out)
-	}
-	return string(m[1]), nil
+	return program.Version(ctx, path)
 }
 
 // accel chooses how guest code is run.

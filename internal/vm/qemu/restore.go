@@ -2,14 +2,13 @@ package qemu
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -42,7 +41,7 @@ func (d *driver) Saved(ctx context.Context) (vm.Saved, error) {
 func (d *driver) Restore(ctx context.Context, spec vm.Spec, from string, saved vm.Saved) (_ vm.Machine, err error) {
 	defer func() {
 		if err != nil {
-			err = wire.Errorf(wire.CodeOf(err), "restoring machine %q: %w", spec.ID, err).WithHint("%s", hintOf(err))
+			err = wire.Errorf(wire.CodeOf(err), "restoring machine %q: %w", spec.ID, err).WithHint("%s", monitor.HintOf(err))
 		}
 	}()
 	if err := checkSpec(spec); err != nil {
@@ -56,38 +55,14 @@ func (d *driver) Restore(ctx context.Context, spec vm.Spec, from string, saved v
 		return nil, err
 	}
 	l := launch{Spec: spec}
-	if l.memory, err = savedMemory(from, spec.MemMiB); err != nil {
+	if l.memory, err = monitor.CheckSaved(from, spec.MemMiB); err != nil {
 		return nil, err
 	}
 	if l.state, err = os.Open(filepath.Join(from, vm.SavedState)); err != nil {
-		return nil, savedError(err)
+		return nil, wire.Errorf(monitor.CodeOf(err), "opening what was saved: %w", err)
 	}
 	defer l.state.Close()
 	return d.launch(ctx, l)
-}
-
-// savedMemory is the path of the memory that was saved in dir.
-func savedMemory(dir string, mib int) (string, error) {
-	path, err := filepath.Abs(filepath.Join(dir, vm.SavedMemory))
-	if err != nil {
-		return "", err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", savedError(err)
-	}
-	if info.Size() != int64(mib)<<20 {
-		return "", wire.Errorf(wire.Conflict, "the saved memory has %d bytes: want %d MiB", info.Size(), mib)
-	}
-	return path, nil
-}
-
-func savedError(err error) error {
-	code := codeOfErrno(err)
-	if errors.Is(err, fs.ErrNotExist) {
-		code = wire.NotFound
-	}
-	return wire.Errorf(code, "opening what was saved: %w", err)
 }
 
 // loaded waits until QEMU has read the state and lets the guest go on. If it

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -35,19 +36,12 @@ func (m *machine) Save(ctx context.Context, o vm.SaveOptions) (_ vm.Saved, err e
 	defer func() { err = errors.Join(err, mem.Close()) }()
 	state := filepath.Join(o.Dir, vm.SavedState)
 	err = m.still(ctx, func() error {
-		meanwhile := make(chan error, 1)
-		go func() {
-			if o.Meanwhile == nil {
-				meanwhile <- nil
-				return
-			}
-			meanwhile <- o.Meanwhile(ctx)
-		}()
+		disks := o.Begin(ctx)
 		err := m.do(ctx, "xen-save-devices-state", map[string]any{"filename": state, "live": false}, nil)
 		if err == nil {
 			err = mem.save(ctx)
 		}
-		return errors.Join(err, <-meanwhile)
+		return errors.Join(err, <-disks)
 	})
 	if err != nil {
 		return vm.Saved{}, err
@@ -85,11 +79,11 @@ func saveCode(ctx context.Context, err error) wire.Code {
 	var known *wire.Error
 	switch {
 	case ctx.Err() != nil:
-		return codeOfContext(ctx)
+		return monitor.CodeOfContext(ctx)
 	case errors.As(err, &known):
 		return known.Code
 	case errors.As(err, &refused):
 		return wire.Conflict
 	}
-	return codeOfErrno(err)
+	return monitor.CodeOf(err)
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 )
 
 // stderrKept is how much of QEMU's own messages is kept: the newest.
@@ -34,7 +36,7 @@ func newStderr() (*stderrTail, *os.File, error) {
 // reopenStderr takes up the pipe of a QEMU that another process started. A
 // kernel or a user that doesn't let us costs the messages and no more.
 func reopenStderr(pid int) *stderrTail {
-	fd, err := unix.Open(procPath(pid, "fd/2"), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(monitor.ProcPath(pid, "fd/2"), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/bandsox/bandsox/internal/agent/guest"
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -195,7 +196,7 @@ func (processDriver) Adopt(_ context.Context, h vm.Handle) (vm.Machine, error) {
 
 func (processDriver) Find(_ context.Context, dir string) ([]vm.Handle, error) {
 	var found []vm.Handle
-	pids, err := processes()
+	pids, err := monitor.Pids()
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +296,7 @@ func (m *processMachine) Pause(ctx context.Context) error {
 	if err := m.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	for !m.stopped() {
+	for !monitor.Stopped(m.h.PID) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -338,7 +339,7 @@ func (m *processMachine) Release() error {
 func family(pid int) []int {
 	pids := []int{pid}
 	children := map[int][]int{}
-	all, _ := processes()
+	all, _ := monitor.Pids()
 	for _, child := range all {
 		if f := statFields(child); len(f) >= 2 {
 			parent, _ := strconv.Atoi(f[1])
@@ -349,27 +350,6 @@ func family(pid int) []int {
 		pids = append(pids, children[pids[i]]...)
 	}
 	return pids
-}
-
-// processes are the ids of all that run. It reads one directory: Glob would read
-// that of each process, which is most of what a test of a manager takes.
-func processes() ([]int, error) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
 }
 
 func startTime(pid int) uint64 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/bandsox/bandsox/internal/vm"
+	"github.com/bandsox/bandsox/internal/vm/monitor"
 	"github.com/bandsox/bandsox/internal/wire"
 )
 
@@ -22,7 +23,7 @@ func (processDriver) Saved(context.Context) (vm.Saved, error) { return fakeSaved
 
 // Save copies the machine's files while it is stopped.
 func (m *processMachine) Save(ctx context.Context, o vm.SaveOptions) (vm.Saved, error) {
-	stopped := m.stopped()
+	stopped := monitor.Stopped(m.h.PID)
 	if err := m.Pause(ctx); err != nil {
 		return vm.Saved{}, err
 	}
@@ -65,11 +66,6 @@ func (m *processMachine) root() string {
 		}
 	}
 	return ""
-}
-
-func (m *processMachine) stopped() bool {
-	f := statFields(m.h.PID)
-	return len(f) > 0 && f[0] == "T"
 }
 
 func copyFiles(ctx context.Context, from, to string) error {
