@@ -88,8 +88,8 @@ type Manager struct {
 	builds   string                                       // where bandsox/base is built by an ordinary user
 	patience patience                                     // with silent guests
 
-	snapshotting sync.RWMutex // held while one is taken away or renamed; shared while one is restored
-	naming       sync.Mutex   // held while a snapshot gets its name
+	snapshotting sync.RWMutex // held while one is taken away; shared while one is restored
+	naming       sync.Mutex   // held while a snapshot gets its name, or another
 	templates    templates
 
 	mu    sync.Mutex
@@ -125,10 +125,16 @@ func Open(ctx context.Context, cfg Config) (*Manager, error) {
 
 // locate has the state directory named.
 func (cfg *Config) locate() (err error) {
-	if cfg.Storage == "" {
-		cfg.Storage, err = store.DefaultDir()
-	}
+	cfg.Storage, err = stateDir(cfg.Storage)
 	return err
+}
+
+// stateDir is the state directory named, or else the default.
+func stateDir(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	return store.DefaultDir()
 }
 
 func open(ctx context.Context, cfg Config, driver vm.Driver) (*Manager, error) {

@@ -267,10 +267,14 @@ func (sb *Sandbox) boot(ctx context.Context, lock *store.FileLock, digest string
 
 // spec is the sandbox's machine, but for what it boots from.
 func (sb *Sandbox) spec(digest string) vm.Spec {
-	return vm.Spec{
-		ID: sb.id, Dir: sb.m.store.Machine(sb.id), VCPU: sb.info.VCPU, MemMiB: sb.info.MemMiB,
-		Drives: []vm.Drive{{Path: sb.m.store.Base(digest), ReadOnly: true}, {Path: sb.m.store.Disk(sb.id)}},
-	}
+	st := sb.m.store
+	return sb.m.spec(sb.id, st.Machine(sb.id), digest, st.Disk(sb.id), sb.info.VCPU, sb.info.MemMiB)
+}
+
+// spec is a machine over the base of an image, with a disk of its own.
+func (m *Manager) spec(id, dir, digest, own string, vcpu, memMiB int) vm.Spec {
+	return vm.Spec{ID: id, Dir: dir, VCPU: vcpu, MemMiB: memMiB,
+		Drives: []vm.Drive{{Path: m.store.Base(digest), ReadOnly: true}, {Path: own}}}
 }
 
 // ready waits until the agent of a machine that has just started answers, makes
@@ -378,6 +382,11 @@ type stack struct {
 
 func (s *stack) push(what string, do func(context.Context) error) {
 	s.what, s.do = append(s.what, what), append(s.do, do)
+}
+
+// take adds what another has to undo.
+func (s *stack) take(o stack) {
+	s.what, s.do = append(s.what, o.what...), append(s.do, o.do...)
 }
 
 // run undoes everything. It has its own time: the caller's context may be what ended.

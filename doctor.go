@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/bandsox/bandsox/internal/store"
 )
 
 // Status is how a check of [Doctor] came out.
@@ -63,12 +61,9 @@ const doctorTime = 2500 * time.Millisecond
 // makes no state directory, and what is missing is in the report: an error is
 // only about not being able to look at all.
 func Doctor(ctx context.Context, o DoctorOptions) (Report, error) {
-	if o.Storage == "" {
-		dir, err := store.DefaultDir()
-		if err != nil {
-			return Report{}, fail("doctor", "", err)
-		}
-		o.Storage = dir
+	var err error
+	if o.Storage, err = stateDir(o.Storage); err != nil {
+		return Report{}, fail("doctor", "", err)
 	}
 	if o.Registry == "" {
 		o.Registry = "index.docker.io"

@@ -43,12 +43,9 @@ type Kernel struct {
 // Init installs a guest kernel, unless one is installed: the one named, else
 // the Firecracker project's, else Debian's. It may be run again at any time.
 func Init(ctx context.Context, o InitOptions) (Kernel, error) {
-	if o.Storage == "" {
-		dir, err := store.DefaultDir()
-		if err != nil {
-			return Kernel{}, fail("init", "", err)
-		}
-		o.Storage = dir
+	var err error
+	if o.Storage, err = stateDir(o.Storage); err != nil {
+		return Kernel{}, fail("init", "", err)
 	}
 	// Not as a manager: one may have the directory, a server that is waiting for a
 	// kernel. Installing has a lock of its own.

@@ -42,14 +42,11 @@ type Firecracker struct {
 // is of no use and unavailable, unless it is named. A machine keeps the program
 // that it was started with: another release goes beside it.
 func InitFirecracker(ctx context.Context, o InitOptions) (Firecracker, error) {
-	if o.Storage == "" {
-		dir, err := store.DefaultDir()
-		if err != nil {
-			return Firecracker{}, fail("init", "", err)
-		}
-		o.Storage = dir
+	dir, err := stateDir(o.Storage)
+	if err != nil {
+		return Firecracker{}, fail("init", "", err)
 	}
-	f, err := initFirecracker(ctx, store.Layout(o.Storage).Bin(), o)
+	f, err := initFirecracker(ctx, store.Layout(dir).Bin(), o)
 	return f, fail("init", "", err)
 }
 

@@ -45,13 +45,7 @@ func (m *Manager) restore(ctx context.Context, s *Snapshot, o RestoreOptions) (*
 	info := s.info
 	co := CreateOptions{
 		Image: info.Image, Name: o.Name, VCPU: info.VCPU, MemMiB: info.MemMiB, DiskSizeMiB: max(info.DiskSizeMiB, o.DiskSizeMiB),
-		Env: maps.Clone(info.Env), Metadata: o.Metadata, Labels: o.Labels, AutoRemove: o.AutoRemove, Owner: o.Owner,
-	}
-	if len(o.Env) > 0 {
-		if co.Env == nil {
-			co.Env = map[string]string{}
-		}
-		maps.Copy(co.Env, o.Env)
+		Env: withMore(info.Env, o.Env), Metadata: o.Metadata, Labels: o.Labels, AutoRemove: o.AutoRemove, Owner: o.Owner,
 	}
 	co.defaults()
 	return m.make(ctx, co, func(ctx context.Context, sb *Sandbox, lock *store.FileLock, times *phases, undo *stack) error {
@@ -157,7 +151,7 @@ func (sb *Sandbox) fork(ctx context.Context, n int, o ForkOptions) (_ []*Sandbox
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, forking)
 	for i := range n {
-		ro := RestoreOptions{Name: o.Name, Metadata: merge(parent.Metadata, o.Metadata), Labels: mergeLabels(parent.Labels, o.Labels),
+		ro := RestoreOptions{Name: o.Name, Metadata: merge(parent.Metadata, o.Metadata), Labels: withMore(parent.Labels, o.Labels),
 			AutoRemove: o.AutoRemove, Owner: o.Owner, parent: sb.id}
 		if o.Name != "" && n > 1 {
 			ro.Name = fmt.Sprintf("%s-%d", o.Name, i+1)
@@ -183,7 +177,8 @@ func (sb *Sandbox) fork(ctx context.Context, n int, o ForkOptions) (_ []*Sandbox
 // forking is how many children are restored at a time.
 const forking = 8
 
-func mergeLabels(have, more map[string]string) map[string]string {
+// withMore is a copy of have with more put over it, nil if there is nothing.
+func withMore(have, more map[string]string) map[string]string {
 	if len(have)+len(more) == 0 {
 		return nil
 	}

@@ -90,18 +90,15 @@ func (sb *Sandbox) snapshot(ctx context.Context, o SnapshotOptions) (_ *Snapshot
 	}
 	info := sb.known()
 	s := &Snapshot{m: m, info: SnapshotInfo{
-		ID: store.NewID(), Name: o.Name, Source: sb.id, Parent: info.Snapshot, Purpose: o.purpose,
+		ID: store.NewID(), Source: sb.id, Parent: info.Snapshot, Purpose: o.purpose,
 		Image: info.Image, Digest: info.Digest, VCPU: info.VCPU, MemMiB: info.MemMiB, DiskSizeMiB: info.DiskSizeMiB,
 		Env: info.Env, Metadata: o.Metadata, Config: info.Config, Kernel: info.Kernel,
 	}}
 	s.id = s.info.ID
-	if s.info.Name != "" {
-		err = m.freeSnapshotName(s.info.Name, "")
-	} else if o.purpose == "" {
-		s.info.Name, err = m.newSnapshotName(info)
-	}
-	if err != nil {
-		return nil, err
+	if o.Name != "" { // sooner than after all the work
+		if err := m.freeSnapshotName(o.Name, s.id); err != nil {
+			return nil, err
+		}
 	}
 	if s.dir, err = os.MkdirTemp(m.store.Scratch(), "snapshot-*"); err != nil {
 		return nil, err
@@ -115,14 +112,15 @@ func (sb *Sandbox) snapshot(ctx context.Context, o SnapshotOptions) (_ *Snapshot
 		return nil, err
 	}
 	step("snapshot")
-	m.naming.Lock()
-	defer m.naming.Unlock()
-	if o.purpose == "" {
-		if err := m.freeSnapshotName(s.info.Name, s.id); err != nil { // one may have got it meanwhile
-			return nil, err
-		}
+	if err := s.settle(); err != nil {
+		return nil, err
 	}
-	if err := s.publish(m.store.Snapshot(s.id)); err != nil {
+	if o.purpose != "" {
+		err = s.publish(m.store.Snapshot(s.id))
+	} else {
+		err = m.publishNamed(s, o.Name, info)
+	}
+	if err != nil {
 		return nil, err
 	}
 	step("snapshot-published")
@@ -153,10 +151,15 @@ func (sb *Sandbox) saveInto(ctx context.Context, s *Snapshot) error {
 		}
 		defer sb.thaw(ctx, machine)
 	}
+	return s.save(ctx, machine, sb.m.store.Disk(sb.id))
+}
+
+// save writes down a machine, and at the same instant the disk that it has.
+func (s *Snapshot) save(ctx context.Context, machine vm.Machine, own string) (err error) {
 	s.info.CreatedAt = Epoch{time.Now().Round(time.Microsecond)}
 	s.info.Machine, err = machine.Save(ctx, vm.SaveOptions{Dir: s.dir, Meanwhile: func(ctx context.Context) error {
 		step("save")
-		return disk.Copy(ctx, filepath.Join(s.dir, store.SnapshotDisk), sb.m.store.Disk(sb.id))
+		return disk.Copy(ctx, filepath.Join(s.dir, store.SnapshotDisk), own)
 	}})
 	s.info.Pause = time.Since(s.info.CreatedAt.Time)
 	return err
@@ -186,13 +189,9 @@ func (sb *Sandbox) thaw(ctx context.Context, machine vm.Machine) {
 	}
 }
 
-// publish gives a snapshot that is all there its place. Until then it is a
-// directory among a process's scratch.
-func (s *Snapshot) publish(to string) error {
-	s.info.Status = "ready"
-	if s.info.Metadata == nil {
-		s.info.Metadata = map[string]any{}
-	}
+// settle measures a snapshot that is all there and flushes it to the disk: all
+// that takes time, before it is given its place.
+func (s *Snapshot) settle() error {
 	durable := s.info.Purpose != PurposeFork // no machine survives what it would have to
 	for _, name := range []string{vm.SavedState, vm.SavedMemory, store.SnapshotDisk} {
 		path := filepath.Join(s.dir, name)
@@ -208,11 +207,17 @@ func (s *Snapshot) publish(to string) error {
 		}
 		s.info.Bytes += bytes
 	}
-	record, err := json.MarshalIndent(s.info, "", "\t")
-	if err != nil {
-		return err
+	return nil
+}
+
+// publish gives a settled snapshot its place. Until then it is a directory among
+// a process's scratch.
+func (s *Snapshot) publish(to string) error {
+	s.info.Status = "ready"
+	if s.info.Metadata == nil {
+		s.info.Metadata = map[string]any{}
 	}
-	if err := s.m.store.WriteFile(filepath.Join(s.dir, store.SnapshotRecord), record); err != nil {
+	if err := s.record(s.info); err != nil {
 		return err
 	}
 	if err := flush(s.dir); err != nil {
@@ -223,6 +228,32 @@ func (s *Snapshot) publish(to string) error {
 	}
 	s.dir = to
 	return flush(filepath.Dir(to))
+}
+
+// publishNamed is publish with a name: the one asked for, if it is still free, or
+// else one after the sandbox.
+func (m *Manager) publishNamed(s *Snapshot, name string, of Info) (err error) {
+	m.naming.Lock()
+	defer m.naming.Unlock()
+	if name != "" {
+		err = m.freeSnapshotName(name, s.id)
+	} else {
+		name, err = m.newSnapshotName(of)
+	}
+	if err != nil {
+		return err
+	}
+	s.info.Name = name
+	return s.publish(m.store.Snapshot(s.id))
+}
+
+// record writes down what is known of the snapshot.
+func (s *Snapshot) record(info SnapshotInfo) error {
+	b, err := json.MarshalIndent(info, "", "\t")
+	if err != nil {
+		return err
+	}
+	return s.m.store.WriteFile(filepath.Join(s.dir, store.SnapshotRecord), b)
 }
 
 // flush writes a file or directory out to the host's disk.
@@ -407,14 +438,11 @@ func (s *Snapshot) update(u SnapshotUpdate) error {
 	if err := checkMetadata(info.Metadata); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(info, "", "\t")
-	if err == nil {
-		err = s.m.store.WriteFile(filepath.Join(s.dir, store.SnapshotRecord), b)
+	if err := s.record(info); err != nil {
+		return err
 	}
-	if err == nil {
-		s.info = info
-	}
-	return err
+	s.info = info
+	return nil
 }
 
 // Delete throws the snapshot away. It is a conflict, which names them, while
@@ -426,11 +454,11 @@ func (s *Snapshot) Delete(ctx context.Context) error {
 func (s *Snapshot) delete(ctx context.Context) error {
 	s.m.snapshotting.Lock()
 	defer s.m.snapshotting.Unlock()
-	users, err := s.users(ctx)
+	sharers, err := s.m.sharers(ctx)
 	if err != nil {
 		return err
 	}
-	if len(users) > 0 {
+	if users := sharers[s.dir]; len(users) > 0 {
 		return wire.Errorf(CodeConflict, "sandboxes run that share its memory: %s", strings.Join(users, ", ")).
 			WithHint("bandsox stop %s", users[0])
 	}
@@ -450,19 +478,20 @@ func (s *Snapshot) remove() error {
 	return os.RemoveAll(grave)
 }
 
-// users are the sandboxes whose machines share the snapshot's memory.
-func (s *Snapshot) users(ctx context.Context) ([]string, error) {
-	all, err := s.m.infos(ctx)
+// sharers are the sandboxes whose machines share a snapshot's memory, by its directory.
+func (m *Manager) sharers(ctx context.Context) (map[string][]string, error) {
+	all, err := m.infos(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var users []string
+	of := map[string][]string{}
 	for _, info := range all {
-		if info.Machine != nil && filepath.Dir(info.Machine.Memory) == s.dir {
-			users = append(users, info.ID)
+		if info.Machine != nil && info.Machine.Memory != "" {
+			dir := filepath.Dir(info.Machine.Memory)
+			of[dir] = append(of[dir], info.ID)
 		}
 	}
-	return users, nil
+	return of, nil
 }
 
 // freeSnapshots is asked before the base of an image goes: it takes the image's
@@ -503,15 +532,16 @@ func (m *Manager) sweepOver(ctx context.Context, dryRun, templates bool) ([]Left
 	if err != nil {
 		return nil, err
 	}
+	sharers, err := m.sharers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var found []Leftover
 	for _, s := range list {
-		if s.info.Purpose == PurposeTemplate && !templates {
+		if s.info.Purpose == PurposeTemplate && !templates || len(sharers[s.dir]) > 0 {
 			continue
 		}
-		why, err := s.over(ctx)
-		if err != nil {
-			return found, err
-		}
+		why := s.over(ctx)
 		if why == "" {
 			continue
 		}
@@ -525,18 +555,16 @@ func (m *Manager) sweepOver(ctx context.Context, dryRun, templates bool) ([]Left
 	return found, nil
 }
 
-// over is why a snapshot that BandSox made by itself has had its time, or "".
-func (s *Snapshot) over(ctx context.Context) (string, error) {
-	if s.info.Purpose == "" {
-		return "", nil
+// over is why a snapshot that BandSox made by itself, and whose memory no machine
+// shares, has had its time, or "".
+func (s *Snapshot) over(ctx context.Context) string {
+	switch s.info.Purpose {
+	case PurposeFork:
+		return "the sandboxes that were forked have ended"
+	case PurposeTemplate:
+		return s.m.stale(ctx, s)
 	}
-	if users, err := s.users(ctx); err != nil || len(users) > 0 {
-		return "", err
-	}
-	if s.info.Purpose == PurposeFork {
-		return "the sandboxes that were forked have ended", nil
-	}
-	return s.m.stale(ctx, s), nil
+	return ""
 }
 
 // unshare is told of a machine that has ended: the snapshot that it shared the
@@ -552,8 +580,8 @@ func (m *Manager) unshare(memory string) {
 		if err != nil || s.info.Purpose != PurposeFork {
 			return
 		}
-		why, err := s.over(context.Background())
-		if err == nil && why != "" {
+		sharers, err := m.sharers(context.Background())
+		if err == nil && len(sharers[s.dir]) == 0 {
 			err = s.remove()
 		}
 		if err != nil {

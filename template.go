@@ -69,13 +69,13 @@ func (sb *Sandbox) fromTemplate(ctx context.Context, key string, lock *store.Fil
 	}
 	var begun stack
 	if err = sb.restore(ctx, s, lock, times, &begun); err == nil {
-		undo.what, undo.do = append(undo.what, begun.what...), append(undo.do, begun.do...)
+		undo.take(begun)
 		now := time.Now()
 		_ = os.Chtimes(filepath.Join(s.dir, store.SnapshotRecord), now, now) // it is in use
 		return true, nil
 	}
 	if ctx.Err() != nil || classify(err) == CodeExhausted {
-		undo.what, undo.do = append(undo.what, begun.what...), append(undo.do, begun.do...)
+		undo.take(begun)
 		return false, err
 	}
 	m.log.Warn("a sandbox can't go on from its template: booting instead", "sandbox", sb.id, "template", key, "err", err)
@@ -91,7 +91,7 @@ func (sb *Sandbox) fromTemplate(ctx context.Context, key string, lock *store.Fil
 func (m *Manager) dropTemplate(s *Snapshot) {
 	m.snapshotting.Lock()
 	defer m.snapshotting.Unlock()
-	if users, err := s.users(context.Background()); err != nil || len(users) > 0 {
+	if sharers, err := m.sharers(context.Background()); err != nil || len(sharers[s.dir]) > 0 {
 		return
 	}
 	if err := s.remove(); err != nil {
@@ -169,6 +169,9 @@ func (m *Manager) makeTemplate(ctx context.Context, key string, like Info, again
 	if err := m.bootTemplate(ctx, dir, s); err != nil {
 		return err
 	}
+	if err := s.settle(); err != nil {
+		return err
+	}
 	if again {
 		if old, err := m.openSnapshot(to); err == nil {
 			m.snapshotting.Lock()
@@ -199,9 +202,9 @@ func (m *Manager) bootTemplate(ctx context.Context, dir string, s *Snapshot) (er
 	if err := disk.Create(ctx, own, s.info.DiskSizeMiB); err != nil {
 		return err
 	}
-	machine, err := m.driver.Boot(ctx, vm.Spec{ID: s.id, Dir: filepath.Dir(own), VCPU: s.info.VCPU, MemMiB: s.info.MemMiB,
-		Kernel: art.kernel, Initrd: art.initrd,
-		Drives: []vm.Drive{{Path: m.store.Base(s.info.Digest), ReadOnly: true}, {Path: own}}})
+	spec := m.spec(s.id, filepath.Dir(own), s.info.Digest, own, s.info.VCPU, s.info.MemMiB)
+	spec.Kernel, spec.Initrd = art.kernel, art.initrd
+	machine, err := m.driver.Boot(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -219,12 +222,7 @@ func (m *Manager) bootTemplate(ctx context.Context, dir string, s *Snapshot) (er
 	if err := client.Freeze(ctx, wire.FreezeRequest{Sync: true}); err != nil {
 		return err
 	}
-	s.info.CreatedAt = Epoch{time.Now().Round(time.Microsecond)}
-	s.info.Machine, err = machine.Save(ctx, vm.SaveOptions{Dir: s.dir, Meanwhile: func(ctx context.Context) error {
-		return disk.Copy(ctx, filepath.Join(s.dir, store.SnapshotDisk), own)
-	}})
-	s.info.Pause = time.Since(s.info.CreatedAt.Time)
-	return err
+	return s.save(ctx, machine, own)
 }
 
 // templateUnused is after how long without a use a template goes.

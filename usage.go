@@ -114,12 +114,12 @@ func (m *Manager) snapshotUsage(ctx context.Context, u *DiskUsage) (kept map[str
 	if err != nil {
 		return nil, err
 	}
+	sharers, err := m.sharers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	kept = map[string]bool{}
 	for _, s := range list {
-		users, err := s.users(ctx)
-		if err != nil {
-			return nil, err
-		}
 		bytes, allocated, err := treeUsage(ctx, s.dir)
 		if err != nil {
 			return nil, err
@@ -130,7 +130,7 @@ func (m *Manager) snapshotUsage(ctx context.Context, u *DiskUsage) (kept map[str
 		} else {
 			kept[s.info.Digest] = true
 		}
-		to.add(bytes, allocated, len(users) > 0)
+		to.add(bytes, allocated, len(sharers[s.dir]) > 0)
 	}
 	return kept, nil
 }
