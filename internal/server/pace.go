@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/bandsox/bandsox/internal/wire"
@@ -38,7 +39,7 @@ type pacedBody struct {
 	io.ReadCloser
 	flow       *http.ResponseController
 	most, left time.Duration
-	ended      bool
+	ended      atomic.Bool // who reads for the guest may be at it when the route is done
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
@@ -49,11 +50,11 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// The deadline stays: it ends the wait for the rest, too.
-		b.ended = true
+		b.ended.Store(true)
 		err = wire.Errorf(wire.Timeout, "the request's body came too slowly: %w", err)
 	case errors.Is(err, io.EOF):
 		// From here on the connection is read for the sake of noticing its end.
-		b.ended = true
+		b.ended.Store(true)
 		_ = b.flow.SetReadDeadline(time.Time{})
 	}
 	return n, err
@@ -61,7 +62,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 
 // done bounds how long the server waits for what the route has not read.
 func (b *pacedBody) done() {
-	if !b.ended {
+	if !b.ended.Load() {
 		_ = b.flow.SetReadDeadline(time.Now().Add(goodbye))
 	}
 }
