@@ -329,6 +329,7 @@ func (m *machine) Kill() error {
 	case <-m.done:
 		return nil
 	case <-m.released.Done():
+		<-m.watching
 		if m.gone() != nil { // both: it ended, which releases too
 			return nil
 		}
